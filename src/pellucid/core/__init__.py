@@ -1,0 +1,1 @@
+"""What every other room needs and what needs none of them: settings, errors, files, records."""

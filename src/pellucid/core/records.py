@@ -1,0 +1,279 @@
+"""The records that pass from room to room. All are frozen, hold NumPy and plain values, and import no torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+
+ROLES = ("teacher", "base", "student")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of a network: one class per image (``single``) or any number of them (``multi``)."""
+
+    kind: Literal["single", "multi"]
+    classes: tuple[str, ...]
+
+    @property
+    def n_classes(self) -> int:
+        """Return the number of classes K."""
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What one network wants to see.
+
+    Attributes
+    ----------
+    size : int
+        Side of the square input in pixels.
+    channels : int
+        1 (grey) or 3 (RGB).
+    mean, std : tuple of float
+        Per channel, for pixels in [0, 1]. With ``normalise = "image"`` each image's own are used instead.
+    interpolation : str
+        ``bilinear`` or ``bicubic``; always with antialiasing.
+    normalise : str
+        ``dataset`` (mean and std above) or ``image``.
+    """
+
+    size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    normalise: Literal["dataset", "image"] = "dataset"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One figure with all that is needed to believe it.
+
+    Attributes
+    ----------
+    name : str
+        The measure, e.g. ``balanced_accuracy``; a difference ends in ``_difference``.
+    value, low, high : float or None
+        The figure and its 95 % interval. None means undefined; `reason` then says why.
+    n_images, n_units : int
+        Images it rests on, and resampling units (subjects where there are some).
+    unit : str
+        What n_units counts: ``subjects``, ``groups`` or ``images``.
+    model : str
+        Role or name; a comparison is written ``student - teacher``.
+    split, stratum : str
+        ``test``; ``all``, a class name, or a stratum such as ``both right``.
+    method : str
+        How the interval was made, e.g. ``bootstrap by subject, 2000``; or ``measured 200 times``.
+    better : str
+        ``higher``, ``lower`` or ``neither``.
+    by : str
+        The explainer behind it, or "" where there is none.
+    source : str
+        Paper and equation, or library.
+    reason : str
+        Why it is undefined, or what to know when reading it.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n_images: int = 0
+    n_units: int = 0
+    unit: str = "images"
+    model: str = ""
+    split: str = "test"
+    stratum: str = "all"
+    method: str = ""
+    better: Literal["higher", "lower", "neither"] = "higher"
+    by: str = ""
+    source: str = ""
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Measurement:
+        """Return the record that `to_json` wrote, ignoring keys of later versions."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{key: value for key, value in content.items() if key in known})
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps of one method for one network on a set of images, raw and signed.
+
+    Attributes
+    ----------
+    maps : float32 array [N, h, w]
+        On the tap's own grid. Scaling, ReLU and upsampling are left to whoever draws or measures.
+    targets : int64 array [N]
+        The class each map is for.
+    model, method, layer : str
+        Role or name of the network; registry key of the explainer; tap it was read at.
+    image_size : tuple of int
+        (H, W) of the network's input.
+    signed : bool
+        True for class methods (positive speaks for the class), False where there is no class.
+    variant : str
+        Named form of the method, "" for the default.
+    settings : dict
+        The options the explainer ran with.
+    seconds : float
+        Mean time for one image of the batched call, without model load and decoding.
+    """
+
+    maps: np.ndarray
+    targets: np.ndarray
+    model: str
+    method: str
+    layer: str
+    image_size: tuple[int, int]
+    signed: bool = True
+    variant: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def positive(self) -> np.ndarray:
+        """Return the evidence for the class [N, h, w]: negative values set to 0 for class methods, else the raw map."""
+        return np.maximum(self.maps, 0.0) if self.signed else self.maps
+
+    @property
+    def dead(self) -> np.ndarray:
+        """Return bool [N]: maps that say nothing, because they are constant, hold NaN, or have no positive part."""
+        flat = self.positive().reshape(len(self.maps), -1)
+        finite = np.isfinite(flat).all(1)
+        spread = np.where(finite, flat.max(1, initial=-np.inf) - flat.min(1, initial=np.inf), 0.0)
+        return ~finite | (spread <= 1e-12 * np.maximum(np.abs(np.nan_to_num(flat)).max(1, initial=0.0), 1e-30))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One card of the report's first screen.
+
+    Attributes
+    ----------
+    question : str
+        E.g. ``Is it as right?``
+    answer : str
+        ``yes``, ``no``, ``not distinguishable``, ``not judged``, or a short phrase for cost and data.
+    tone : str
+        ``good``, ``bad``, ``open`` (not distinguishable), ``none`` (not judged).
+    figure : str
+        The number behind it, printed as STYLE.md prints numbers.
+    details : tuple of str
+        One or two more lines.
+    rule : str
+        The rule in words.
+    evidence : str
+        Anchor of the section that holds the evidence, e.g. ``accuracy``.
+    """
+
+    question: str
+    answer: str
+    tone: Literal["good", "bad", "open", "none"]
+    figure: str
+    details: tuple[str, ...]
+    rule: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """One network of a run, as the report shows it.
+
+    `history` is one dict per epoch: ``epoch``, ``seconds``, ``lr``, ``train.<part>`` (loss parts and ``train.total``),
+    ``val.cross_entropy``, ``val.balanced_accuracy``. `best_epoch` counts from 1; 0 where nothing was trained.
+    """
+
+    role: str
+    architecture: str
+    options: dict[str, Any]
+    spec: ImageSpec
+    fingerprint: str
+    history: list[dict[str, float]]
+    best_epoch: int
+    precision: str
+    provenance: str
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The test images the report can show.
+
+    Attributes
+    ----------
+    ids : list of str
+        The images' names, as in the source.
+    images : uint8 array [N, S, S, C]
+        Stored pixels.
+    masks : bool array [N, S, S] or None
+        Ground truth of where the finding is; all False where an image has none.
+    targets : int64 array [N]
+    subjects : list of str
+        "" where unknown.
+    logits : dict of role -> float32 array [N, K]
+    explanations : list of Explanation
+        Every role x method on these same images, in this order.
+    agreement : dict of method -> float array [N]
+        Similarity (Spearman) of the student's map to the teacher's, NaN where either is dead or the grid too small.
+    panel : list of Explanation
+        Average feature maps of every student layer for the first `n_panel` fixed images (`panel_rows` into this record).
+    panel_rows : list of int
+    """
+
+    ids: list[str]
+    images: np.ndarray
+    masks: np.ndarray | None
+    targets: np.ndarray
+    subjects: list[str]
+    logits: dict[str, np.ndarray]
+    explanations: list[Explanation]
+    agreement: dict[str, np.ndarray]
+    panel: list[Explanation]
+    panel_rows: list[int]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What one stage did: its key, how long it took, and whether its output was found in the workspace."""
+
+    name: str
+    key: str
+    seconds: float
+    cached: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """All that the report draws. The report never opens a run folder.
+
+    `data` holds ``counts`` ({split: {class: n}}), ``units`` ({split: n}), ``unit`` (subjects, groups or images), ``split``
+    (how it was made, in words), ``source``, ``n_images``, ``skipped`` (list of unreadable files left out), ``size``, ``channels``,
+    ``mean``, ``std``. `contact` maps a class name to uint8 thumbnails [n, s, s, C]. `audit` is the audit's JSON
+    (see ``pellucid.data.audit``), `duplicates` its pictures: list of (pair dict, uint8 [s,s,C], uint8 [s,s,C]).
+    """
+
+    title: str
+    created: str
+    command: str
+    task: Task
+    settings: dict[str, Any]
+    data: dict[str, Any]
+    contact: dict[str, np.ndarray]
+    audit: dict[str, Any]
+    duplicates: list[tuple[dict[str, Any], np.ndarray, np.ndarray]]
+    networks: dict[str, NetworkRecord]
+    cases: Cases
+    measurements: list[Measurement]
+    verdicts: list[Verdict]
+    stages: list[StageRecord]
+    versions: dict[str, str]

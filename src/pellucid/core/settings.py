@@ -1,0 +1,218 @@
+"""The experiment file: every setting with its type, default and one sentence of explanation.
+
+A section may hold settings beyond these: they belong to the part that the section names (the source, the model, the loss)
+and are checked against that part's signature by whoever calls it (:func:`pellucid.core.registry.check_options`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pellucid.core.errors import SettingError, did_you_mean, nearest
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class _OpenSection(_Section):
+    """A section that names a part and carries that part's own settings too."""
+
+    model_config = ConfigDict(extra="allow", validate_default=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the settings that belong to the named part."""
+        return dict(self.model_extra or {})
+
+
+class DataSettings(_OpenSection):
+    """Which images, what they are, and which side of the split each stands on."""
+
+    source: str = Field("phantom", description="A folder of class folders, a .csv manifest, a .zip with a manifest inside, an .npz file, or a generator such as phantom. A bare name is also looked for beside this file and in the folders of PELLUCID_DATA.")  # fmt: skip
+    label: str = Field("label", description="Manifest column that holds the class.")
+    path: str = Field("path", description="Manifest column that holds the image's path, relative to the manifest.")
+    subject: str = Field("subject", description="Manifest column that names the person (or animal, or specimen). May be absent.")
+    group: str = Field(
+        "group", description="Manifest column of what must stay on one side of the split (default: the subject). May be absent."
+    )
+    mask: str = Field("mask", description="Manifest column with the path of a mask of the finding, white where it is. May be absent.")
+    box: str = Field("box", description="Manifest column with a box of the finding as 'x0 y0 x1 y1' in pixels. May be absent.")
+    where: str = Field("", description='Keep only rows for which this holds, e.g. "core_slices == 1" or "source == odir".')
+    split: str = Field("subject", description="subject: held out by group or subject. image: by image (leaks where a subject has several). kfold: fold number `fold` of `folds`, by group or subject. column:NAME: as the column says.")  # fmt: skip
+    val_share: float = Field(0.15, gt=0, lt=1, description="Share of units held out for validation.")
+    test_share: float = Field(0.15, gt=0, lt=1, description="Share of units held out for the test.")
+    folds: int = Field(5, ge=2, description="Number of folds of kfold.")
+    fold: int = Field(0, ge=0, description="Which fold is the test.")
+    repeat: int = Field(0, ge=0, description="Which repetition of the k-fold, each with another shuffle.")
+    split_seed: int = Field(0, description="Seed of the split; apart from run.seed, so that seeds share a split.")
+    allow_leak: bool = Field(False, description="Accept a split column that parts a subject or group; a banner stands in the report.")
+    size: int = Field(96, ge=8, le=1024, description="Side in pixels at which images are decoded once and kept.")
+    fit: Literal["squash", "pad", "crop"] = Field("pad", description="How an image that isn't square becomes one; masks and boxes alike.")
+    channels: Literal["auto", "grey", "rgb"] = Field("auto", description="auto: as the files are, an error where they are mixed.")
+    window: tuple[float, float] | None = Field(None, description="Values shown as black and white for 16-bit images; default: the 0.5 and 99.5 percentile of each image.")  # fmt: skip
+    on_error: Literal["stop", "skip"] = Field("stop", description="What to do with images that can't be read: stop and list them all, or leave them out and count them.")  # fmt: skip
+    normalise: Literal["dataset", "image"] = Field(
+        "dataset", description="Subtract mean and divide by std of the training split, or each image's own."
+    )
+    mean: list[float] | None = Field(None, description="Mean per channel for pixels in [0, 1]; default: computed from the training split.")
+    std: list[float] | None = Field(None, description="Standard deviation per channel; default: computed from the training split.")
+    views: int = Field(
+        8, ge=1, description="Number of different views of each training image; the teacher's logits are computed once for each."
+    )
+    view_parts: list[Literal["crop", "flip", "jitter"]] = Field(["crop", "flip", "jitter"], description="What a view changes. Leave out flip where left and right matter.")  # fmt: skip
+    view_seed: int = Field(0, description="Seed of the views; apart from run.seed, so that seeds share the teacher cache.")
+
+
+class NetworkSettings(_OpenSection):
+    """One network and how it is trained. Settings beyond these go to the model (e.g. widths of cnn5)."""
+
+    model: str = Field("densenet121", description="cnn5, or any timm model by name.")
+    pretrained: bool = Field(False, description="Start from the weights timm offers for this name (needs the network).")
+    weights: str = Field("", description="Start from a .safetensors or .pth file; a head for other classes is left out and said so.")
+    size: int | None = Field(None, ge=8, description="Input side in pixels; default: data.size.")
+    epochs: int = Field(25, ge=0, description="Passes over the training split. 0: use the weights as they are.")
+    batch_size: int = Field(32, ge=2, description="Images per step.")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="SGD has momentum 0.9.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate after warm-up.")
+    weight_decay: float = Field(0.01, ge=0, description="Not applied to biases and norms.")
+    schedule: Literal["cosine", "steps", "constant"] = Field("cosine", description="cosine: to zero over the epochs. steps: a tenth after 60 % and again after 85 %.")  # fmt: skip
+    warmup_epochs: float = Field(1.0, ge=0, description="The learning rate rises linearly over these.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: each class counts the same in the loss.")
+    sampler: Literal["shuffle", "balanced"] = Field("shuffle", description="balanced: each class is drawn equally often.")
+    clip: float = Field(5.0, ge=0, description="Largest norm of the gradient; 0: no limit.")
+    patience: int = Field(0, ge=0, description="Stop after so many epochs without a better validation; 0: never.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: whichever a short trial finds faster on this machine; the choice is recorded.")  # fmt: skip
+    seed: int | None = Field(None, description="Seed of initialisation and order; default: run.seed.")
+
+
+class StudentSettings(NetworkSettings):
+    """The small network, trained twice: by itself (base) and from the teacher (student)."""
+
+    model: str = Field("cnn5", description="cnn5, or any timm model by name.")
+    epochs: int = Field(60, ge=0, description="Passes over the training split, for base and student alike.")
+
+
+class DistillSettings(_OpenSection):
+    """The loss that passes the teacher's knowledge on. Settings beyond these go to the loss (e.g. alpha, temperature)."""
+
+    loss: str = Field("logit_kd", description="See `pellucid list losses`.")
+
+
+class ExplainSettings(_OpenSection):
+    """Which maps are drawn and measured. A table [explain.METHOD] holds settings of one method."""
+
+    methods: list[str] = Field(["average_feature_map", "grad_cam"], min_length=1, description="See `pellucid list explainers`.")
+    target: Literal["teacher", "predicted", "label"] = Field("teacher", description="The class the maps are for: the teacher's, each network's own, or the true one.")  # fmt: skip
+    tap: str = Field("auto", description="Where maps are read. auto: the deepest place whose grid is at least 6x6.")
+    images: int = Field(500, ge=1, description="At most so many test images, drawn evenly over the classes.")
+
+
+class MeasureSettings(_Section):
+    """What is measured, and the margins of the verdicts."""
+
+    measures: list[str] = Field(
+        ["performance", "transfer", "faithfulness", "localisation", "cost"], description="See `pellucid list measures`."
+    )
+    margin: float = Field(0.02, gt=0, description="Accuracy counts as kept if the student's is surely not lower by more than this.")
+    resamples: int = Field(2000, ge=100, description="Bootstrap resamples.")
+    specificity: float = Field(0.9, gt=0, lt=1, description="Sensitivity is given at this specificity.")
+    threads: int = Field(1, ge=1, description="Threads for the latency figures.")
+
+
+class RunSettings(_Section):
+    """Seed and places."""
+
+    seed: int = Field(0, description="Seed of all random draws that have no seed of their own.")
+    out: str = Field("", description="The run folder; default: runs/NAME-OF-THIS-FILE.")
+    workspace: str = Field("", description="Where stores, networks and caches are shared; default: .pellucid, or PELLUCID_WORKSPACE.")
+    title: str = Field("", description="Title of the report; default: the source's name.")
+
+
+class Settings(_Section):
+    """A whole experiment."""
+
+    data: DataSettings = Field(default_factory=DataSettings)
+    teacher: NetworkSettings = Field(default_factory=NetworkSettings)
+    student: StudentSettings = Field(default_factory=StudentSettings)
+    distill: DistillSettings = Field(default_factory=DistillSettings)
+    explain: ExplainSettings = Field(default_factory=ExplainSettings)
+    measure: MeasureSettings = Field(default_factory=MeasureSettings)
+    run: RunSettings = Field(default_factory=RunSettings)
+
+
+def load(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
+    """Read an experiment file and apply ``dotted.key=value`` overrides.
+
+    Raises
+    ------
+    SettingError
+        The file is missing or no TOML, or settings are unknown or of the wrong type: all of them in one message.
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingError(f"{path}: there is no such file. `pellucid init FOLDER` writes one.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise SettingError(f"{path}: not a readable experiment file ({error}).") from None
+    for override in overrides:
+        _apply(content, override)
+    return parse(content, where=path.name)
+
+
+def parse(content: dict[str, Any], *, where: str = "settings") -> Settings:
+    """Validate a nested dict of settings.
+
+    Raises
+    ------
+    SettingError
+        Unknown settings or wrong types: all of them in one message, with the nearest names.
+    """
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        problems = [_problem(detail, content) for detail in error.errors()]
+    near = [name for _, names in problems for name in names]
+    raise SettingError(f"{where} " + " ".join(text for text, _ in problems), near=near)
+
+
+def section_fields(section: str) -> list[str]:
+    """Return the names of a section's own settings."""
+    model = Settings.model_fields[section].annotation
+    return list(model.model_fields)  # type: ignore[union-attr]
+
+
+def _problem(detail: Any, content: dict[str, Any]) -> tuple[str, list[str]]:
+    path = [str(step) for step in detail["loc"]]
+    name, section = path[-1], ".".join(path[:-1])
+    if detail["type"] == "extra_forbidden":
+        choices = section_fields(path[0]) if len(path) > 1 else list(Settings.model_fields)
+        kind = f'[{section}]: "{name}" is no setting.' if section else f'"{name}" is no section.'
+        return kind + did_you_mean(name, choices), nearest(name, choices)
+    return f"[{section}] {name} = {detail['input']!r}: {detail['msg'].lower()}.", []
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    steps = key.strip().split(".")
+    if not equals or len(steps) < 2 or not all(steps):
+        raise SettingError(f'"{override}": an override looks like section.setting=value, e.g. distill.alpha=0.7.', setting=key)
+    for step in steps[:-1]:
+        content = content.setdefault(step, {})
+        if not isinstance(content, dict):
+            raise SettingError(f'"{override}": {step} is a value, not a section.', setting=key)
+    content[steps[-1]] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    """Read the right side of an override: TOML where it is TOML, else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
