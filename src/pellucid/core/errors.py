@@ -115,8 +115,8 @@ def nearest(name: str, choices: Iterable[str], *, count: int = 3) -> list[str]:
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return `` Did you mean "x" or "y"?`` (with the leading space), or nothing."""
-    near = nearest(name, choices)
-    return f" Did you mean {' or '.join(f'"{choice}"' for choice in near)}?" if near else ""
+    quoted = [f'"{choice}"' for choice in nearest(name, choices)]
+    return f" Did you mean {' or '.join(quoted)}?" if quoted else ""
 
 
 def listing(items: Sequence[str], *, show: int = 5) -> str:

@@ -66,18 +66,18 @@ def atomic(path: Path | str, *, kind: str = "file") -> Iterator[IO[bytes]]:
     path = Path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        aside = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             crash_point(kind)
-            os.chmod(aside, 0o644)
-            os.replace(aside, path)
+            aside.chmod(0o644)
+            aside.replace(path)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(aside)
+            aside.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
 
@@ -141,7 +141,7 @@ def write_folder(final: Path, fill: Callable[[Path], None], *, kind: str = "fold
         try:
             fill(aside)
             crash_point(kind)
-            os.replace(aside, final)
+            aside.replace(final)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
