@@ -1,0 +1,80 @@
+"""Find a source by what the experiment file calls it, and open it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pellucid.core import registry
+from pellucid.core.errors import SourceError, did_you_mean, listing
+from pellucid.core.settings import DataSettings
+from pellucid.data.dataset import Dataset
+
+
+def find(settings: DataSettings, beside: Path | None = None) -> Dataset:
+    """Open the images that ``settings.source`` names, and keep the rows that ``settings.where`` asks for.
+
+    Parameters
+    ----------
+    settings : DataSettings
+        Settings beyond its own go to the source (see ``pellucid list data``).
+    beside : Path or None
+        The experiment file or its folder; a relative source is looked for there first.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    SourceError
+        There is no such source, or it is empty or malformed.
+    SettingError
+        A setting that the source doesn't know, or a ``where`` that can't be read.
+
+    Examples
+    --------
+    >>> dataset = find(DataSettings(source="phantom", n_subjects=8, slices=2))
+    >>> len(dataset), dataset.task.classes
+    (16, ('none', 'solid', 'ring', 'diffuse'))
+    """
+    sources = {name: registry.get("data", name) for name in registry.describe("data")}
+    made = sources.get(settings.source)
+    if made is not None and made.traits.get("generator"):
+        path, source = Path(settings.source), made
+    else:
+        path = locate(settings.source, beside)
+        source = _reader(path, sources)
+    given = registry.check_options(source, settings.options, where="data", also=DataSettings.model_fields)
+    return source(path, settings, **given)
+
+
+def locate(name: str, beside: Path | None = None) -> Path:
+    """Return the file or folder of this name: beside the experiment file, in the current folder, or in ``PELLUCID_DATA``.
+
+    ``PELLUCID_DATA`` holds folders as ``PATH`` does; a ``.zip`` may be left out.
+
+    Raises
+    ------
+    SourceError
+        There is none; the message says where it was looked for and which names are near.
+    """
+    wanted = Path(name).expanduser()
+    folders = [] if beside is None else [beside if beside.is_dir() else beside.parent]
+    folders += [Path()] + [Path(folder) for folder in os.environ.get("PELLUCID_DATA", "").split(os.pathsep) if folder]
+    for folder in folders:
+        for candidate in (folder / wanted, folder / f"{wanted}.zip"):
+            if candidate.exists():
+                return candidate
+    near = [entry.name.removesuffix(".zip") for folder in folders if folder.is_dir() for entry in folder.iterdir()]
+    looked = list(dict.fromkeys(str(folder.resolve()) for folder in folders)) if not wanted.is_absolute() else [str(wanted.parent)]
+    raise SourceError(f'data.source "{name}": there is no such folder or file.{did_you_mean(name, dict.fromkeys(near))} Looked in {listing(looked)}.')  # fmt: skip
+
+
+def _reader(path: Path, sources: dict[str, Any]) -> Any:
+    for source in sources.values():
+        if source.traits.get("folder") if path.is_dir() else path.suffix.lower() in source.traits.get("suffixes", ()):
+            return source
+    suffixes = sorted(suffix for source in sources.values() for suffix in source.traits.get("suffixes", ()))
+    raise SourceError(f"{path}: no source reads a file like this. A source is a folder, or a file ending in {', '.join(suffixes)}.")
