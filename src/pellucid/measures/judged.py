@@ -1,0 +1,181 @@
+"""What a measure looks at (`Judged`), what it says (`Judgement`), and all of it together (`Scores`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pellucid.core.records import ROLES, Explanation, Measurement, Verdict
+from pellucid.core.settings import MeasureSettings
+
+if TYPE_CHECKING:
+    from pellucid.data.dataset import Subset
+    from pellucid.models.saved import Network
+    from pellucid.stats.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Everything the measures of one run look at, on the same images.
+
+    Attributes
+    ----------
+    networks : dict of role -> Network
+    images : Subset
+        All test images, N of them.
+    logits : dict of role -> float32 array [N, K]
+    val_logits : dict of role -> float32 array [M, K]
+        Of the validation images; the temperature of `ece_scaled` is fitted on them.
+    val_targets : int64 array [M]
+    explanations : list of Explanation
+        Every role x method on the images ``images[rows]``, in that order.
+    rows : int array [E]
+        Which of the N images are explained.
+    settings : MeasureSettings
+    weights : int array [B, N]
+        How often each image counts in each bootstrap resample (see ``stats.intervals.resample``). All measures share it, so
+        differences between networks and measures are paired.
+    """
+
+    networks: dict[str, Network]
+    images: Subset
+    logits: dict[str, np.ndarray]
+    val_logits: dict[str, np.ndarray]
+    val_targets: np.ndarray
+    explanations: list[Explanation]
+    rows: np.ndarray
+    settings: MeasureSettings
+    weights: np.ndarray
+
+    @property
+    def roles(self) -> list[str]:
+        """Return the networks' roles: teacher, base, student first, then others as given."""
+        return [*(role for role in ROLES if role in self.networks), *(role for role in self.networks if role not in ROLES)]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the class names."""
+        return self.images.classes
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """Return the true classes, int64 [N]."""
+        return self.images.targets
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """Return each image's resampling unit as a number, int64 [N]."""
+        return self.images.units
+
+    @property
+    def unit(self) -> str:
+        """Return what the resampling units are: ``subjects``, ``groups`` or ``images``."""
+        return self.images.dataset.unit_name
+
+    @property
+    def methods(self) -> list[str]:
+        """Return the explainers used, in the order asked for."""
+        return list(dict.fromkeys(explanation.method for explanation in self.explanations))
+
+    def explanation(self, role: str, method: str) -> Explanation | None:
+        """Return one network's maps of one method, or None where it wasn't explained so."""
+        return next((e for e in self.explanations if (e.model, e.method) == (role, method)), None)
+
+    def on_all(self, explained: np.ndarray) -> np.ndarray:
+        """Spread values of the explained images [E] over all images, NaN elsewhere: float32 [N]."""
+        full = np.full(len(self.images), np.nan, np.float32)
+        full[self.rows] = explained
+        return full
+
+    def mean(self, name: str, values: np.ndarray, *, among: np.ndarray | None = None, share: bool = False, **facts: Any) -> Measurement:
+        """Measure the mean over images, with an interval over resampling units.
+
+        Parameters
+        ----------
+        name : str
+        values : float array [N]
+            One value per image; NaN where it has none (left out).
+        among : bool array [N] or None
+            Only these images (a stratum).
+        share : bool
+            Values are hits and misses, so an exact interval stands where all hit or all miss.
+        facts : the other fields of :class:`Measurement`
+        """
+        from pellucid.stats.intervals import mean_interval
+
+        kept = np.isfinite(values) if among is None else np.isfinite(values) & among
+        found = mean_interval(np.where(kept, values, np.nan), self.weights, units=self.units, unit=self.unit, share=share)
+        if not kept.any():
+            facts = {**facts, "reason": facts.get("reason") or "undefined: no image has a value"}
+        return measurement(name, found, unit=self.unit, **facts)
+
+    def units_of(self, images: np.ndarray) -> int:
+        """Return how many resampling units some images (bool [N]) belong to."""
+        return len(np.unique(self.units[images]))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one measure says.
+
+    Attributes
+    ----------
+    measurements : list of Measurement
+    per_image : dict of str -> array [N]
+        What it says of each test image, for sorting, comparing runs and pooling folds; NaN where an image wasn't judged.
+    """
+
+    measurements: list[Measurement]
+    per_image: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What all measures together say: the measurements, one verdict per question, values per image, and what was judged."""
+
+    measurements: list[Measurement]
+    verdicts: list[Verdict]
+    per_image: dict[str, np.ndarray]
+    judged: Judged
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What all measures of a run say, and what follows from it.
+
+    Attributes
+    ----------
+    measurements : list of Measurement
+    verdicts : list of Verdict
+        See :func:`pellucid.measures.verdict.judge`.
+    per_image : dict of str -> array [N]
+        As in `Judgement`.
+    judged : Judged
+        What they looked at.
+    """
+
+    measurements: list[Measurement]
+    verdicts: list[Verdict]
+    per_image: dict[str, np.ndarray]
+    judged: Judged
+
+
+def measurement(name: str, found: Interval, *, reason: str = "", **facts: Any) -> Measurement:
+    """Return the measurement that an interval makes; `reason` is added to what the interval itself has to say.
+
+    Parameters
+    ----------
+    name : str
+    found : Interval
+    reason : str
+        What to know when reading it, or why it is undefined.
+    facts : the other fields of :class:`Measurement`
+    """
+    own = "" if found.value is None and reason else found.reason
+    return Measurement(
+        name, found.value, found.low, found.high, n_images=found.n_images, n_units=found.n_units, method=found.method,
+        reason="; ".join(filter(None, (own, reason))), **facts,
+    )  # fmt: skip

@@ -1,0 +1,173 @@
+"""The four answers of the report's first screen, each by a rule that is printed with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from pellucid.core.records import Measurement, Verdict
+from pellucid.core.settings import MeasureSettings
+from pellucid.stats.paired import needed_units
+
+Found = dict[tuple[str, str, str], Measurement]
+
+
+def judge(measurements: Iterable[Measurement], audit: dict[str, Any], *, settings: MeasureSettings) -> list[Verdict]:
+    """Answer the four questions a reader has before using the small network.
+
+    Parameters
+    ----------
+    measurements : iterable of Measurement
+    audit : dict
+        The audit's JSON; ``{}`` where none was made.
+    settings : MeasureSettings
+        ``margin`` decides when accuracy counts as kept.
+
+    Returns
+    -------
+    list of four Verdict
+        Accuracy, explanation, cost, data.
+    """
+    found = {(m.name, m.model, m.by): m for m in measurements if m.stratum == "all" and m.split == "test"}
+    leaks = [finding["text"] for finding in audit.get("findings", []) if finding["level"] == "leak"]
+    return [_accuracy(found, leaks, settings.margin), _explanation(found), _cost(found), _data(audit, leaks)]
+
+
+def in_words(m: Measurement, *, signed: bool = False) -> str:
+    """Print a figure with its interval, decimals from the interval's width (two figures of it).
+
+    Examples
+    --------
+    >>> in_words(Measurement("accuracy", 0.9123, 0.8744, 0.9412))
+    '0.912 [0.874, 0.941]'
+    """
+    if m.value is None:
+        return m.reason or "undefined"
+    if m.low is None or m.high is None:
+        return f"{_number(m.value, 3, signed)} (no interval)"
+    width = m.high - m.low
+    decimals = min(4, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 3
+    return f"{_number(m.value, decimals, signed)} [{_number(m.low, decimals, signed)}, {_number(m.high, decimals, signed)}]"
+
+
+def _number(value: float, decimals: int, signed: bool) -> str:
+    return f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
+
+
+def _accuracy(found: Found, leaks: list[str], margin: float) -> Verdict:
+    question, evidence = "Is it as right?", "accuracy"
+    rule = (
+        f"yes: the lower end of the paired 95 % interval of student minus teacher balanced accuracy lies above -{margin:g}; "
+        f"no: the upper end lies below -{margin:g}"
+    )
+    difference = found.get(("balanced_accuracy_difference", "student - teacher", ""))
+    if difference is None or difference.value is None or difference.low is None or difference.high is None:
+        why = "no student and teacher to compare" if difference is None else difference.reason or "undefined"
+        return Verdict(question, "not judged", "none", why, (), rule, evidence)
+    details = [_side_by_side(found), _helped(found)]
+    if difference.low > -margin:
+        answer, tone = "yes", "good"
+    elif difference.high < -margin:
+        answer, tone = "no", "bad"
+    else:
+        answer, tone = "not distinguishable", "open"
+        half = (difference.high - difference.low) / 2
+        wanted = needed_units(difference.n_units, half, margin)
+        details.append(f"a margin of {margin:g} would need about {wanted:,} test {difference.unit}, here are {difference.n_units:,}")
+    if leaks:
+        details.append("the audit found a leak: these figures cannot be believed")
+    figure = f"{in_words(difference, signed=True)}, {_n(difference)}"
+    return Verdict(question, answer, tone, figure, tuple(filter(None, details)), rule, evidence)  # type: ignore[arg-type]
+
+
+def _n(m: Measurement) -> str:
+    images = f"n = {m.n_images:,} images"
+    return images if m.unit == "images" else f"{images} of {m.n_units:,} {m.unit}"
+
+
+def _side_by_side(found: Found) -> str:
+    named = [(role, found.get(("balanced_accuracy", role, ""))) for role in ("student", "base", "teacher")]
+    return "balanced accuracy: " + ", ".join(f"{role} {m.value:.3f}" for role, m in named if m is not None and m.value is not None)
+
+
+def _helped(found: Found) -> str:
+    """Say whether the student is better than the same network without a teacher."""
+    m = found.get(("balanced_accuracy_difference", "student - base", ""))
+    if m is None:
+        return "distillation helped? not judged: no base"
+    if m.value is None or m.low is None or m.high is None:
+        return f"distillation helped? not judged: {m.reason or 'undefined'}"
+    answer = "yes" if m.low > 0 else "no, it hurt" if m.high < 0 else "not distinguishable"
+    return f"distillation helped? {answer}: {in_words(m, signed=True)}"
+
+
+def _explanation(found: Found) -> Verdict:
+    question, evidence = "Does it look where the teacher looks?", "maps"
+    rule = (
+        "yes: the 95 % interval of transferred = similarity(student, teacher) - similarity(base, teacher) lies above 0; no: below 0. "
+        "Kept is judged against a twin, a second teacher of another seed"
+    )
+    methods = [by for name, _, by in found if name == "transferred"]
+    if not methods:
+        return Verdict(question, "not judged", "none", "no maps of student, base and teacher to compare", (), rule, evidence)
+    method = "grad_cam" if "grad_cam" in methods else methods[0]
+    m = found["transferred", "student - base", method]
+    details = (_similarities(found, method), "kept? not judged: no twin")
+    if m.value is None or m.low is None or m.high is None:
+        return Verdict(question, "not judged", "none", m.reason or "undefined", details[1:] if m.value is None else details, rule, evidence)
+    figure = f"transferred {in_words(m, signed=True)} by {method}, {_n(m)}"
+    if m.low > 0:
+        return Verdict(question, "yes, more than by itself", "good", figure, details, rule, evidence)
+    if m.high < 0:
+        return Verdict(question, "no, less than by itself", "bad", figure, details, rule, evidence)
+    return Verdict(question, "not distinguishable", "open", figure, details, rule, evidence)
+
+
+def _similarities(found: Found, method: str) -> str:
+    named = [(name, found.get(("similarity", f"{name} ~ teacher", method))) for name in ("student", "base", "shuffled", "centre")]
+    return "similarity to the teacher: " + ", ".join(f"{name} {m.value:.2f}" for name, m in named if m is not None and m.value is not None)
+
+
+def _cost(found: Found) -> Verdict:
+    question, evidence = "Is it small and fast?", "cost"
+    rule = "parameters, and median latency at batch 1, of teacher and student, timed in turns in one run"
+    keys = [(name, role, "") for role in ("teacher", "student") for name in ("parameters", "latency_p50")]
+    values = [found[key].value for key in keys if key in found]
+    if len(values) < len(keys) or not all(values):
+        return Verdict(question, "not judged", "none", "cost of teacher and student wasn't measured", (), rule, evidence)
+    large, slow, small, fast = (float(value) for value in values if value is not None)
+    answer = f"{_times(large / small, 'smaller', 'larger')}, {_times(slow / fast, 'faster', 'slower')}"
+    gains = (large > small) + (slow > fast)
+    tone = ("bad", "open", "good")[gains]
+    details = (f"teacher {large / 1e6:.2f} M parameters, {_milliseconds(slow)}",)
+    figure = f"{small / 1e6:.2f} M parameters, {_milliseconds(fast)}"
+    return Verdict(question, answer, tone, figure, details, rule, evidence)  # type: ignore[arg-type]
+
+
+def _times(ratio: float, more: str, less: str) -> str:
+    word = more if ratio >= 1 else less
+    ratio = max(ratio, 1 / ratio)
+    return f"{ratio:.0f}x {word}" if ratio >= 9.95 else f"{ratio:.1f}x {word}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.0f} ms" if value >= 9.95 else f"{value:.2g} ms"
+
+
+def _data(audit: dict[str, Any], leaks: list[str]) -> Verdict:
+    question, evidence = "Is the data sound?", "data"
+    rule = "leak: subjects, groups or duplicates on both sides of the split; warning: anything else that may flatter the figures"
+    if not audit:
+        return Verdict(question, "not judged", "none", "no audit was made", (), rule, evidence)
+    warnings = [finding["text"] for finding in audit.get("findings", []) if finding["level"] == "warning"]
+    details = tuple((leaks + warnings)[:2])
+    counts = [_count(leaks, "leak"), _count(warnings, "warning")]
+    answer = ", ".join(filter(None, counts)) or "nothing found"
+    tone = "bad" if leaks else "open" if warnings else "good"
+    split = audit.get("split", "")
+    return Verdict(question, answer, tone, f"split: {split}" if split else "", details, rule, evidence)  # type: ignore[arg-type]
+
+
+def _count(texts: list[str], word: str) -> str:
+    return f"{len(texts)} {word}{'s' if len(texts) > 1 else ''}" if texts else ""
