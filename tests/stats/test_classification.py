@@ -124,6 +124,7 @@ def test_sensitivity_at_specificity_by_hand():
     # Class 1 at specificity 0.9: above 0.95 lies one alarm (1.0), above 0.85 two. Class 0 (scores reversed): no alarm is
     # allowed among two, so the negatives below 0.85 count: 8 of 10.
     assert c.sensitivity_at_specificity(targets, logits, specificity=0.9) == pytest.approx((0.5 + 0.8) / 2)
+    assert c.sensitivity_at_specificity(targets, logits, specificity=0.9, of_class=0) == pytest.approx(0.8)
 
 
 def test_undefined_is_nan():

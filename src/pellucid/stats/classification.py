@@ -95,14 +95,18 @@ def auc_ovr(targets: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = N
     return _over(lambda counts: _mean_of_defined(np.stack([curve.auc(counts) for curve in curves], 1)), weights, len(targets))
 
 
-def sensitivity_at_specificity(targets: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = None, *, specificity: float = 0.9) -> Any:
+def sensitivity_at_specificity(
+    targets: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = None, *, specificity: float = 0.9, of_class: int | None = None
+) -> Any:
     """Return the highest sensitivity that leaves the stated specificity, one class against the rest, averaged over the classes.
 
-    Parameters and result as for :func:`accuracy`. The threshold is the lowest score of these images at which at least
-    `specificity` of the negatives stay below; it is read off the curve, so it is optimistic on few images.
+    Parameters and result as for :func:`accuracy`; `of_class` asks for one class alone. The threshold is the lowest score of
+    these images at which at least `specificity` of the negatives stay below; it is read off the curve, so it is optimistic on
+    few images.
     """
     targets, probabilities = np.asarray(targets), softmax(logits)
-    curves = [_TiedScores(probabilities[:, k], targets == k) for k in range(probabilities.shape[1])]
+    classes = range(probabilities.shape[1]) if of_class is None else [of_class]
+    curves = [_TiedScores(probabilities[:, k], targets == k) for k in classes]
 
     def statistic(counts: Floats) -> Floats:
         return _mean_of_defined(np.stack([curve.sensitivity(counts, specificity) for curve in curves], 1))
