@@ -39,6 +39,10 @@ class ImageSpec:
         ``bilinear`` or ``bicubic``; always with antialiasing.
     normalise : str
         ``dataset`` (mean and std above) or ``image``.
+    stored_size : int or None
+        Side at which images are decoded before they are resized to `size`; None: `size` itself.
+    fit, window
+        How they are decoded, as in the ``[data]`` section.
     """
 
     size: int
@@ -47,6 +51,9 @@ class ImageSpec:
     std: tuple[float, ...]
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     normalise: Literal["dataset", "image"] = "dataset"
+    stored_size: int | None = None
+    fit: Literal["squash", "pad", "crop"] = "pad"
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,14 @@ def load(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Setti
     return parse(content, where=path.name)
 
 
+def from_overrides(overrides: list[str]) -> Settings:
+    """Return the defaults with ``dotted.key=value`` overrides, without a file."""
+    content: dict[str, Any] = {}
+    for override in overrides:
+        _apply(content, override)
+    return parse(content, where="command line")
+
+
 def parse(content: dict[str, Any], *, where: str = "settings") -> Settings:
     """Validate a nested dict of settings.
 

@@ -58,7 +58,7 @@ class Views:
         numbers = uniform(derive(self.seed, "views"), rows[:, None], np.int64(view), np.arange(7)[None, :])  # [n, 7]
         if "crop" in self.parts or "flip" in self.parts:
             grid = F.affine_grid(torch.from_numpy(self._affine(numbers)), list(images.shape), align_corners=False)
-            images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+            images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         if "jitter" in self.parts:
             signed = torch.from_numpy(2 * numbers[:, 5:7] - 1).float()[:, :, None, None, None]
             mean = images.mean((1, 2, 3), keepdim=True)

@@ -1,0 +1,237 @@
+"""The command line: arguments in, one call, exit code out.
+
+Exit codes: 0 done; 1 a mistake of ours (or, with ``audit --strict``, a leak); 2 a mistake in the arguments, settings or data; 130 stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from pellucid.core.errors import PellucidError, SettingError, did_you_mean
+
+app = typer.Typer(
+    name="pellucid",
+    help="Distil a small image classifier from a large one, and prove what survived: the accuracy and the explanation.\n\n"
+    "Start: pellucid init my_images/   then   pellucid run my_images.toml   then open the report it names.\n\n"
+    "Without data of your own: pellucid run with source = \"phantom\" works on generated images.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change: section.setting=value ...", show_default=False)]
+Run = Annotated[Path, typer.Argument(help="A run folder, or an experiment file.", show_default=False)]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Take the options that stand before a command."""
+
+
+@app.command()
+def init(
+    source: Annotated[str, typer.Argument(help="A folder of class folders, a .csv manifest, a .zip or an .npz.", show_default=False)],
+    to: Annotated[Path | None, typer.Option(help="The file to write; default: NAME.toml here.", show_default=False)] = None,
+) -> None:
+    """Look at the data and write an experiment file with every setting explained."""
+    from pellucid.running.starter import write_starter
+
+    path = to or Path(f"{Path(source).stem or 'experiment'}.toml")
+    data = write_starter(source, path)
+    for finding in data.audit["findings"]:
+        print(f"{finding['level']}: {finding['text']}")
+    print(f"Wrote {path}. Next: pellucid run {path}")
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file.", show_default=False)],
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which stages there are and what is done already.")] = False,
+) -> None:
+    """Run all stages: data, audit, teacher, base, student, explanations, measures, report."""
+    from pellucid.running.experiment import open_experiment
+
+    opened = open_experiment(experiment, overrides or [])
+    if dry_run:
+        print(opened.outline())
+        return
+    found = opened.report()
+    for verdict in found.verdicts:
+        print(f"{verdict.question} {verdict.answer.upper()}. {verdict.figure}")
+    print(f"Report: {opened.folder.path / 'report.html'}")
+
+
+@app.command()
+def train(run: Run, overrides: Overrides = None) -> None:
+    """Train the teacher and the base of one run."""
+    from pellucid.running.experiment import open_experiment
+
+    opened = open_experiment(run, overrides or [])
+    _ = opened.audit
+    for role, network in (("teacher", opened.teacher), ("base", opened.base)):
+        print(_trained(role, network))
+
+
+@app.command()
+def distill(run: Run, overrides: Overrides = None) -> None:
+    """Distil the student of one run (and train its teacher, if that isn't done)."""
+    from pellucid.running.experiment import open_experiment
+
+    opened = open_experiment(run, overrides or [])
+    _ = opened.audit
+    print(_trained("student", opened.student))
+    print(f"Network: {opened.folder.path / 'student.safetensors'}")
+
+
+@app.command()
+def explain(run: Run, overrides: Overrides = None) -> None:
+    """Draw the maps of one run."""
+    from pellucid.running.experiment import open_experiment
+
+    opened = open_experiment(run, overrides or [])
+    _ = opened.audit
+    for explanation in opened.explained[0]:
+        grid = "x".join(str(side) for side in explanation.maps.shape[1:])
+        print(f"{explanation.model}: {explanation.method} at {explanation.layer} ({grid}), {len(explanation.maps):,} images, {int(explanation.dead.sum())} dead")
+    print(f"Maps: {opened.folder.path / 'maps.npz'}")
+
+
+@app.command()
+def measure(run: Run, overrides: Overrides = None) -> None:
+    """Measure the networks of one run."""
+    from pellucid.reporting.numbers import full
+    from pellucid.running.experiment import open_experiment
+
+    opened = open_experiment(run, overrides or [])
+    _ = opened.audit
+    for found in opened.scores.measurements:
+        if found.stratum == "all":
+            print(f"{found.name} {found.model} {found.by}".strip() + f": {full(found)}")
+    print(f"All of them: {opened.folder.path / 'measurements.json'}")
+
+
+@app.command()
+def report(run: Run, overrides: Overrides = None) -> None:
+    """Write the report of one run."""
+    from pellucid.running.experiment import open_experiment
+
+    opened = open_experiment(run, overrides or [])
+    opened.report()
+    print(f"Report: {opened.folder.path / 'report.html'}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run folder, or a .safetensors file that Pellucid wrote.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
+    on_error: Annotated[str, typer.Option(help="stop, or skip images that can't be read.")] = "stop",
+) -> None:
+    """Classify images; prints one CSV line each: file, class, probability, probability of every class."""
+    import csv
+
+    from pellucid.running.prediction import predict_files
+
+    rows = predict_files(model, images, on_error=on_error)
+    csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+
+
+@app.command()
+def audit(
+    source: Annotated[str, typer.Argument(help="Data, as data.source, or an experiment file.", show_default=False)],
+    overrides: Overrides = None,
+    probe: Annotated[list[str] | None, typer.Option(help="nearest-neighbour or shuffled-labels; may be given twice.", show_default=False)] = None,
+    json_to: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file too.", show_default=False)] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 1 where a leak was found.")] = False,
+) -> None:
+    """Say whether a split can be believed: subjects and duplicates across it, columns that give the class away."""
+    from pellucid.running.auditing import audit_source
+
+    found, table = audit_source(source, overrides or [], probe or [], json_to)
+    print(table)
+    if strict and any(finding["level"] == "leak" for finding in found["findings"]):
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_parts(
+    kind: Annotated[str, typer.Argument(help="losses, explainers, measures, models or data.", show_default=False)] = "",
+) -> None:
+    """List the parts that an experiment file can name."""
+    from pellucid.core.registry import KINDS, describe
+
+    if kind and kind not in KINDS:
+        raise SettingError(f'"{kind}" is none of {", ".join(KINDS)}.{did_you_mean(kind, KINDS)}', setting=kind)
+    for name in [kind] if kind else KINDS:
+        print(f"{name}:")
+        for part, summary in describe(name).items():
+            print(f"  {part:22} {summary}")
+        if name == "models":
+            print(f"  {'any timm name':22} e.g. densenet121, resnet50, convnext_tiny, deit_base_patch16_224")
+
+
+@app.command()
+def clean(
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys to remove; none: list what there is.", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
+) -> None:
+    """List or remove what the workspace keeps: decoded images, trained networks, teacher caches."""
+    from pellucid.core.workspace import Workspace
+
+    workspace = Workspace()
+    entries = workspace.entries()
+    unknown = sorted(set(keys or []) - {key for _, key, _ in entries})
+    if unknown:
+        raise SettingError(f"{workspace.path}: holds no {', '.join(unknown)}. `pellucid clean` lists what there is.")
+    for kind, key, size in entries:
+        if everything or key in (keys or []):
+            workspace.remove(kind, key)
+        print(f"{'removed ' if everything or key in (keys or []) else ''}{kind} {key} {size / 1e6:,.1f} MB")
+    print(f"{workspace.path}: {sum(size for _, _, size in entries) / 1e6:,.1f} MB in {len(entries)} results")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; ends the process with the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    try:
+        code = app([argument for argument in arguments if argument != "--debug"], standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        _complain("Stopped. The same command goes on from the last finished epoch or stage.")
+        code = 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        code = 2
+    except click.UsageError as error:
+        _complain(error.format_message())
+        code = 2
+    except (PellucidError, click.ClickException) as error:
+        if debug:
+            raise
+        _complain(" ".join(str(error).split("\n")))
+        code = 2
+    except BrokenPipeError:
+        code = 0  # whoever read the output has read enough
+    except Exception as error:
+        if debug:
+            raise
+        _complain(f"This is a mistake in Pellucid, not yours: {type(error).__name__}: {error}. `pellucid --debug ...` shows where.")
+        code = 1
+    sys.exit(code)
+
+
+def _complain(text: str) -> None:
+    print(f"pellucid: {text}", file=sys.stderr)
+
+
+def _trained(role: str, network: object) -> str:
+    history, best = network.history, network.best_epoch  # type: ignore[attr-defined]
+    if not history:
+        return f"{role} {network.architecture}: not trained (epochs = 0)"  # type: ignore[attr-defined]
+    score = history[best - 1]["val.balanced_accuracy"]
+    return f"{role} {network.architecture}: {len(history)} epochs, best {best}, validation balanced accuracy {score:.3f}"  # type: ignore[attr-defined]

@@ -1,0 +1,266 @@
+"""One experiment from its file to its report: data, teacher, base, student, explanations, measures, report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pellucid.core import files, registry
+from pellucid.core import settings as settings_file
+from pellucid.core.errors import SettingError
+from pellucid.core.fingerprint import fingerprint
+from pellucid.core.records import Explanation, RunRecord, StageRecord
+from pellucid.core.settings import Settings
+from pellucid.core.workspace import Workspace
+from pellucid.data.load import Data, load
+from pellucid.explainers.explain import explain, explain_layers
+from pellucid.measures.judged import Judged, Scores
+from pellucid.models.saved import Network
+from pellucid.reporting.page import write
+from pellucid.running import record
+from pellucid.running.folder import RunFolder, plain
+from pellucid.running.stages import distill, judge, train
+from pellucid.stats.intervals import resample
+
+VERSIONS = {"explain": 1, "measure": 1}  # raise by hand when the stage's results change
+N_PANEL = 20
+
+
+def run(experiment: Path | str | Settings, overrides: list[str] | tuple[str, ...] = ()) -> RunRecord:
+    """Run all stages of an experiment; what was done before is not done again.
+
+    Parameters
+    ----------
+    experiment : Path, str or Settings
+        An experiment file, or its settings.
+    overrides : list of str
+        ``dotted.setting=value``, as on the command line.
+
+    Returns
+    -------
+    RunRecord
+        All that stands in the report, which lies in the run folder as ``report.html``.
+
+    Raises
+    ------
+    PellucidError
+        As its message says; nothing is lost, and the same call goes on where it stopped.
+    """
+    experiment = open_experiment(experiment, overrides)
+    return experiment.report()
+
+
+def open_experiment(experiment: Path | str | Settings, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
+    """Return an experiment from its file, its settings, or its run folder, without computing anything."""
+    if isinstance(experiment, Settings):
+        return Experiment(experiment)
+    path = Path(experiment)
+    if path.is_dir():
+        from pellucid.running.folder import open_run
+
+        if overrides:
+            raise SettingError(
+                f"{path}: a run's settings stand fixed. Give overrides with `pellucid run EXPERIMENT.toml` and another run.out."
+            )
+        return Experiment(open_run(path).settings, out=path)
+    settings = settings_file.load(path, overrides)
+    return Experiment(settings, beside=path.parent, name=path.stem)
+
+
+class Experiment:
+    """The stages of one experiment, each computed when first asked for, from its inputs' results.
+
+    Parameters
+    ----------
+    settings : Settings
+    beside : Path, optional
+        The experiment file's folder, where a bare source name is looked for first.
+    name : str
+        Names the run folder where ``run.out`` doesn't.
+    out : Path, optional
+        The run folder, where it is known.
+    """
+
+    def __init__(self, settings: Settings, *, beside: Path | None = None, name: str = "experiment", out: Path | None = None) -> None:
+        check(settings)
+        self.settings = _found_beside(settings, beside)
+        self.workspace = Workspace(settings.run.workspace or None)
+        self.folder = RunFolder(out or Path(settings.run.out or f"runs/{name}"), self.settings)
+        self.stages: list[StageRecord] = []
+
+    # The flow, from left to right. Each stage asks for those before it.
+
+    @cached_property
+    def data(self) -> Data:
+        """Find, decode, split."""
+        return self._timed("data", lambda: load(self.settings.data, workspace=self.workspace))
+
+    @cached_property
+    def audit(self) -> dict[str, Any]:
+        """Say whether the split can be believed."""
+        found = self._timed("audit", lambda: self.data.audit)
+        self._create()
+        files.write_json(self.folder.path / "audit.json", found, kind="audit")
+        return found
+
+    @cached_property
+    def teacher(self) -> Network:
+        """Train the large network."""
+        return self._timed("teacher", lambda: train(self.data, workspace=self.workspace, **self._network("teacher")))
+
+    @cached_property
+    def base(self) -> Network:
+        """Train the student's architecture without a teacher: same initialisation, views, order, epochs."""
+        n_views = self.settings.data.views
+        return self._timed("base", lambda: train(self.data, workspace=self.workspace, n_views=n_views, **self._network("student")))
+
+    @cached_property
+    def student(self) -> Network:
+        """Train the student from the teacher."""
+        asked = self._network("student")
+        chosen = self.settings.distill
+        network = self._timed("student", lambda: distill(
+            self.data, self.teacher, asked.pop("model"), loss=chosen.loss, workspace=self.workspace, student_settings=asked, **chosen.options
+        ))  # fmt: skip
+        network.save(self.folder.path / "student.safetensors")
+        return network
+
+    @cached_property
+    def networks(self) -> dict[str, Network]:
+        """All three by role."""
+        return {"teacher": self.teacher, "base": self.base, "student": self.student}
+
+    @cached_property
+    def explained(self) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
+        """Maps of every network by every method on the same test images, and all student layers for a panel of 20."""
+        asked, images = self.settings.explain, self.data.test
+        key = fingerprint(
+            "explain", VERSIONS["explain"], asked.model_dump(), [n.fingerprint for n in self.networks.values()], self.data.key
+        )
+        done = self.folder.stage("explain")
+        if done is not None and done.key == key:
+            self.stages.append(StageRecord("explain", key, done.seconds, True))
+            return self.folder.read_maps()
+
+        def compute() -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
+            rows = evenly(images.targets, asked.images)
+            panel_rows = rows[evenly(images.targets[rows], N_PANEL)]
+            maps = explain(
+                dict(self.networks), images[rows], methods=asked.methods, target=asked.target, tap=asked.tap, settings=asked.options
+            )
+            panel = explain_layers({"student": self.student}, images[panel_rows])
+            return maps, panel, {"rows": rows, "panel_rows": panel_rows}
+
+        found = self._timed("explain", compute, key=key, keep=self.folder.write_maps)
+        return found
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Measure all of it and reach the verdicts."""
+        maps, _, facts = self.explained
+        judged = self._judged(maps, facts["rows"])
+        key = fingerprint("measure", VERSIONS["measure"], self.settings.measure.model_dump(), fingerprint(self.folder.stage("explain").key))
+        done = self.folder.stage("measure")
+        if done is not None and done.key == key:
+            self.stages.append(StageRecord("measure", key, done.seconds, True))
+            return record.read_scores(self.folder.path, judged, self.audit)
+        return self._timed(
+            "measure", lambda: judge(judged, self.audit), key=key, keep=lambda scores: record.write_scores(self.folder.path, scores)
+        )
+
+    def report(self) -> RunRecord:
+        """Write the report and all tables; return what stands in them."""
+        audit, scores = self.audit, self.scores
+        maps, panel, facts = self.explained
+        found = record.assemble(
+            title=self.settings.run.title or self.data.name,
+            command=record.command(),
+            settings=plain(self.settings),
+            data=self.data,
+            scores=scores,
+            explanations=maps,
+            panel=panel,
+            panel_rows=facts["panel_rows"],
+            audit=audit,
+            stages=self.stages,
+            versions=record.versions(),
+        )
+        self._timed("report", lambda: write(found, self.folder.path))
+        return found
+
+    def _judged(self, maps: list[Explanation], rows: np.ndarray) -> Judged:
+        test, val = self.data.test, self.data.val
+        logits = {role: network.logits(test) for role, network in self.networks.items()}
+        val_logits = {role: network.logits(val) for role, network in self.networks.items()}
+        record.write_predictions(self.folder.path, test, val, logits, val_logits)
+        weights = resample(test.targets, test.units, resamples=self.settings.measure.resamples)
+        return Judged(self.networks, test, logits, val_logits, val.targets, maps, rows, self.settings.measure, weights)
+
+    def _network(self, section: str) -> dict[str, Any]:
+        """Return a network's settings for `train`, with the run's seed where it has none of its own."""
+        asked = getattr(self.settings, section)
+        return {**asked.model_dump(exclude={"seed"}), "seed": self.settings.run.seed if asked.seed is None else asked.seed}
+
+    def _create(self) -> None:
+        """Make the run folder, once the data have been found sound: a mistake before leaves nothing behind."""
+        if not (self.folder.path / "settings.toml").exists():
+            self.folder.create()
+
+    def _timed(self, name: str, work: Callable[[], Any], *, key: str = "", keep: Callable[..., None] | None = None) -> Any:
+        """Do a stage's work, keep its output, then record the stage; a kill in between leaves it undone."""
+        start = time.perf_counter()
+        found = work()
+        if keep is not None:
+            keep(*found) if isinstance(found, tuple) else keep(found)
+        seconds = time.perf_counter() - start
+        key = key or getattr(found, "fingerprint", "") or getattr(found, "key", "")
+        before = self.folder.stage(name)
+        cached = before is not None and before.key == key and name in ("data", "teacher", "base", "student")
+        kept = before if cached and before is not None else StageRecord(name, key, seconds, False)
+        self.stages.append(StageRecord(name, key, kept.seconds, cached))
+        if name != "data":
+            self._create()
+            self.folder.finish(kept)
+        return found
+
+
+def check(settings: Settings) -> None:
+    """Refuse, before anything is computed, names of parts that don't exist and settings that the parts don't have."""
+    loss = registry.get("losses", settings.distill.loss)
+    registry.check_options(loss, settings.distill.options, where="distill", also=settings_file.section_fields("distill"))
+    for method in settings.explain.methods:
+        explainer = registry.get("explainers", method)
+        registry.check_options(explainer, settings.explain.options.get(method, {}), where=f"explain.{method}")
+    for name in settings.explain.options:
+        if name not in settings.explain.methods:
+            raise SettingError(f'[explain]: "{name}" is no setting, nor one of explain.methods.', setting=name)
+    for name in settings.measure.measures:
+        registry.get("measures", name)
+
+
+def _found_beside(settings: Settings, beside: Path | None) -> Settings:
+    """Return settings whose files, where they lie beside the experiment file, are named from the current folder."""
+    found = settings.model_copy(deep=True)
+    for section, name in (("data", "source"), ("teacher", "weights"), ("student", "weights")):
+        value = getattr(getattr(found, section), name)
+        if beside is not None and value and not Path(value).is_absolute() and (beside / value).exists():
+            setattr(getattr(found, section), name, os.path.relpath(beside / value))
+    return found
+
+
+def evenly(targets: np.ndarray, count: int) -> np.ndarray:
+    """Return at most `count` positions, the same number of each class as far as there are, in ascending order."""
+    if count >= len(targets):
+        return np.arange(len(targets))
+    rank = np.zeros(len(targets), np.int64)  # each image's number within its class, spread over the class's order
+    for value in np.unique(targets):
+        where = np.flatnonzero(targets == value)
+        spread = np.argsort(np.argsort((np.arange(len(where)) * 0.6180339887) % 1.0, kind="stable"), kind="stable")
+        rank[where] = spread
+    return np.sort(np.argsort(rank, kind="stable")[:count])

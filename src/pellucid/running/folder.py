@@ -1,0 +1,178 @@
+"""The run folder: complete settings, one record per stage, and the results that belong to this run alone.
+
+settings.toml       every setting, also those left at their default
+stages/NAME.json    the stage's key, time, and where its output lies
+log.jsonl           what happened when
+predictions.npz     logits, targets, ids, subjects of validation and test
+maps.npz            the explanations
+judgements.npz      what the measures say of each image
+measurements.json   every figure with interval and n
+student.safetensors the distilled network, ready for `pellucid predict`
+report.html         the report;  report/data/*.csv, tables.tex, measurements.csv beside it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pellucid.core import files
+from pellucid.core.errors import RunError
+from pellucid.core.records import Explanation, StageRecord
+from pellucid.core.settings import Settings, parse
+
+_PLACES = {"out", "workspace", "title"}  # where a run lies doesn't make it another run
+
+
+class RunFolder:
+    """One run on disk.
+
+    Parameters
+    ----------
+    path : Path
+    settings : Settings
+        Must be those of the run that lies there, if one does.
+
+    Raises
+    ------
+    RunError
+        The folder holds another experiment, or something that is no run.
+    StorageError
+        It can't be written.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
+        kept = self.path / "settings.toml"
+        if kept.exists():
+            _refuse_another(path, _toml(kept), plain(settings))
+        elif path.is_file() or (path.is_dir() and any(entry for entry in path.iterdir() if not entry.name.startswith("."))):
+            raise RunError(f"{path}: is there already and holds no run. Choose another run.out, or empty it.")
+        self.settings = settings
+
+    def create(self) -> None:
+        """Make the folder and write the complete settings; clear what a kill left half-written."""
+        import tomli_w
+
+        with files.storage_errors(self.path):
+            (self.path / "stages").mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.path / "stages"):
+            files.remove_leftovers(folder)
+        files.write_text(self.path / "settings.toml", tomli_w.dumps(plain(self.settings)), kind="settings")
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the only right to write this run; a kill frees it.
+
+        Raises
+        ------
+        RunError
+            Another process is running it now.
+        """
+        handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise RunError(f"{self.path}: another process is running this experiment. Wait for it, or choose another run.out.") from None
+        finally:
+            os.close(handle)
+
+    def stage(self, name: str) -> StageRecord | None:
+        """Return the record of a finished stage, or None."""
+        path = self.path / "stages" / f"{name}.json"
+        if not path.exists():
+            return None
+        return StageRecord(**{key: value for key, value in files.read_json(path).items() if key in StageRecord.__dataclass_fields__})
+
+    def finish(self, record: StageRecord, **facts: Any) -> None:
+        """Record that a stage is done; only then does what it wrote count."""
+        files.write_json(self.path / "stages" / f"{record.name}.json", {**asdict(record), **facts}, kind="stage")
+        self.log(record.name, seconds=round(record.seconds, 3), cached=record.cached)
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Add one line to the log."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **facts}, ensure_ascii=False)
+        with files.storage_errors(self.path / "log.jsonl"), (self.path / "log.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def write_maps(self, explanations: list[Explanation], panel: list[Explanation], facts: dict[str, np.ndarray]) -> None:
+        """Keep maps, the panel's maps of all layers, and which images they are of (`rows`, `panel_rows`)."""
+        arrays = dict(facts)
+        for group, found in (("map", explanations), ("panel", panel)):
+            for i, explanation in enumerate(found):
+                about = {key: value for key, value in vars(explanation).items() if key not in ("maps", "targets")}
+                arrays |= {f"{group}.{i}.maps": explanation.maps, f"{group}.{i}.targets": explanation.targets}
+                arrays[f"{group}.{i}.about"] = np.array(json.dumps(about))
+        files.write_npz(self.path / "maps.npz", arrays, kind="maps")
+
+    def read_maps(self) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
+        """Return what :meth:`write_maps` kept."""
+        with np.load(self.path / "maps.npz", allow_pickle=False) as content:
+            arrays = dict(content)
+        groups: dict[str, list[Explanation]] = {"map": [], "panel": []}
+        for name in [name for name in arrays if name.endswith(".about")]:
+            about = json.loads(str(arrays.pop(name)))
+            stem = name.removesuffix(".about")
+            about["image_size"] = tuple(about["image_size"])
+            groups[stem.split(".")[0]].append(Explanation(arrays.pop(f"{stem}.maps"), arrays.pop(f"{stem}.targets"), **about))
+        return groups["map"], groups["panel"], arrays
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Return settings as TOML can hold them (which has no null: what is None is left out)."""
+
+    def tidy(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: tidy(inner) for key, inner in value.items() if inner is not None}
+        return list(value) if isinstance(value, tuple) else value
+
+    return tidy(settings.model_dump())
+
+
+def open_run(path: Path | str) -> RunFolder:
+    """Open the run that lies in a folder.
+
+    Raises
+    ------
+    RunError
+        There is none.
+    """
+    path = Path(path)
+    if not (path / "settings.toml").is_file():
+        raise RunError(f"{path}: holds no run (no settings.toml). `pellucid run EXPERIMENT.toml` makes one.")
+    return RunFolder(path, parse(_toml(path / "settings.toml"), where=f"{path}/settings.toml"))
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: not readable ({error}). Delete the run folder, or choose another run.out.") from None
+
+
+def _refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Refuse a folder whose run differs in any setting but its places; the first differences are named."""
+
+    def flat(settings: dict[str, Any]) -> dict[str, Any]:
+        found = {}
+        for section, values in settings.items():
+            found |= {f"{section}.{key}": value for key, value in values.items() if section != "run" or key not in _PLACES}
+        return found
+
+    old, new = flat(there), flat(here)
+    differing = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    if differing:
+        shown = ", ".join(f"{key} = {old.get(key, 'unset')!r} there and {new.get(key, 'unset')!r} here" for key in differing[:3])
+        more = f", and {len(differing) - 3} more settings" if len(differing) > 3 else ""
+        raise RunError(f"{path}: holds another experiment ({shown}{more}). Choose another run.out, or delete it.")

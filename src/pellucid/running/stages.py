@@ -1,0 +1,330 @@
+"""The public verbs: train, distill, measure, report. Each works alone, on data and networks, without a run folder.
+
+What was computed before under the same inputs is found again in the workspace.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pellucid.core import registry
+from pellucid.core.errors import ModelError, SettingError
+from pellucid.core.fingerprint import fingerprint
+from pellucid.core.records import Explanation, Measurement
+from pellucid.core.settings import NetworkSettings, parse
+from pellucid.core.workspace import Workspace
+from pellucid.data.dataset import Subset
+from pellucid.data.load import Data
+from pellucid.data.views import epoch
+from pellucid.distillation import guard
+from pellucid.distillation.objective import Distilled
+from pellucid.distillation.teacher_cache import checksum, teacher_logits
+from pellucid.explainers.explain import explain
+from pellucid.measures.judged import Judged, Scores
+from pellucid.measures.verdict import judge as reach_verdicts
+from pellucid.models.build import build
+from pellucid.models.saved import Network
+from pellucid.models.saved import load as load_network
+from pellucid.reporting.page import write
+from pellucid.running import record
+from pellucid.stats.intervals import resample
+from pellucid.training.loop import fit
+from pellucid.training.objective import HardLoss, Objective, Supervised
+from pellucid.training.precision import Precision, choose
+
+VERSION = 1  # raise by hand when a change here or in the loop changes trained weights
+DRY_BATCHES = 3
+
+
+def train(
+    data: Data, model: str | nn.Module, *, workspace: Workspace | None = None, n_views: int | None = None, **settings: Any
+) -> Network:
+    """Train a network from labels.
+
+    Parameters
+    ----------
+    data : Data
+        From :func:`pellucid.load`.
+    model : str or nn.Module
+        ``cnn5``, any timm name, or a network of your own that maps images to logits [N, K] (trained on a copy).
+    workspace : Workspace, optional
+        Where the trained network is kept and found again.
+    n_views : int, optional
+        See only so many views of each image, as a student does; default: a new view each epoch.
+    **settings
+        Any setting of the ``[teacher]`` section, and the model's own.
+
+    Returns
+    -------
+    Network
+        The best epoch on validation.
+
+    Raises
+    ------
+    SettingError, ModelError, DivergedError, StorageError
+        As the messages say.
+    """
+    plan = _plan(data, model, settings, "teacher", "train")
+    key = fingerprint("train", VERSION, plan.key, n_views)
+
+    def objective(network: nn.Module) -> Objective:
+        return Supervised(network, plan.hard_loss(data))
+
+    return _trained(data, plan, key, objective, n_views, workspace or Workspace(), f"{plan.settings.model} from labels")
+
+
+def distill(
+    data: Data,
+    teacher: Network,
+    student: str | nn.Module,
+    *,
+    loss: str = "logit_kd",
+    workspace: Workspace | None = None,
+    student_settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> Network:
+    """Train a student from a teacher.
+
+    Parameters
+    ----------
+    data : Data
+    teacher : Network
+        Frozen and in eval mode; its logits are computed once for each image and view.
+    student : str or nn.Module
+        As `model` of :func:`train`.
+    loss : str
+        See ``pellucid list losses``.
+    workspace : Workspace, optional
+    student_settings : dict, optional
+        Any setting of the ``[student]`` section.
+    **options
+        The loss's own settings, e.g. ``alpha`` and ``temperature``.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    GuardError
+        A part of the loss with a weight above zero doesn't move the student.
+    SettingError, ModelError, DivergedError, StorageError
+        As the messages say.
+    """
+    workspace = workspace or Workspace()
+    plan = _plan(data, student, student_settings or {}, "student", "train")
+    kind = registry.get("losses", loss)
+    options = registry.check_options(kind, options, where="distill", also=["loss"])
+    if teacher.task.classes != data.classes:
+        raise ModelError(
+            f"the teacher knows the classes {', '.join(teacher.task.classes)}, the data {', '.join(data.classes)}. Train a teacher on these data."
+        )
+    key = fingerprint("distill", VERSION, plan.key, data.settings.views, teacher.fingerprint, loss, options)
+    settled = kind(plan.hard_loss(data), **options)
+    before = checksum(teacher.model)
+
+    def objective(network: nn.Module) -> Objective:
+        logits = teacher_logits(teacher, data.train, data.views, data.settings.views, Precision(False, False), workspace)
+        distilled = Distilled(network, settled, logits)
+        order = np.arange(min(len(data.train), DRY_BATCHES * plan.settings.batch_size))
+        dry = epoch(data.train, [data.spec(plan.settings.size)], data.views, view=0, order=order, batch_size=plan.settings.batch_size)
+        guard.check(distilled, dry, loss=loss)
+        return distilled
+
+    network = _trained(data, plan, key, objective, data.settings.views, workspace, f"{plan.settings.model} from {teacher.architecture}")
+    if checksum(teacher.model) != before:
+        raise RuntimeError("the teacher changed while the student learnt from it: this is a mistake in Pellucid, please report it")
+    return network
+
+
+def measure(
+    networks: Network | dict[str, Network],
+    images: Subset,
+    *,
+    val: Subset | None = None,
+    explanations: list[Explanation] | None = None,
+    rows: np.ndarray | None = None,
+    audit: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Scores:
+    """Measure networks on the same images.
+
+    Parameters
+    ----------
+    networks : Network or dict of role -> Network
+        Roles ``teacher``, ``base`` and ``student`` are compared with one another.
+    images : Subset
+        Usually ``data.test``.
+    val : Subset, optional
+        Fits the temperature of the scaled calibration error.
+    explanations : list of Explanation, optional
+        Maps on ``images[rows]``; made with both default methods where there are none.
+    rows : int array, optional
+        Which images were explained; default: the first ones.
+    audit : dict, optional
+        What the audit found, for the verdict on the data.
+    **settings
+        Any setting of the ``[measure]`` section.
+    """
+    asked = parse({"measure": settings}).measure
+    named = networks if isinstance(networks, dict) else {"student": networks}
+    if explanations is None:
+        explanations = explain(dict(named), images)
+    judged = Judged(
+        networks=named,
+        images=images,
+        logits={role: network.logits(images) for role, network in named.items()},
+        val_logits={} if val is None else {role: network.logits(val) for role, network in named.items()},
+        val_targets=np.empty(0, np.int64) if val is None else val.targets,
+        explanations=explanations,
+        rows=np.arange(len(explanations[0].maps)) if rows is None else rows,
+        settings=asked,
+        weights=resample(images.targets, images.units, resamples=asked.resamples),
+    )
+    return judge(judged, audit or {})
+
+
+def judge(judged: Judged, audit: dict[str, Any]) -> Scores:
+    """Run the measures that the settings name, and reach the verdicts."""
+    measurements: list[Measurement] = []
+    per_image: dict[str, np.ndarray] = {}
+    for name in judged.settings.measures:
+        found = registry.get("measures", name)(judged)
+        measurements += found.measurements
+        per_image |= found.per_image
+    return Scores(measurements, reach_verdicts(measurements, audit, settings=judged.settings), per_image, judged)
+
+
+def report(
+    scores: Scores, maps: list[Explanation] | None = None, *, to: Path | str = "report.html", title: str = "", data: Data | None = None
+) -> Path:
+    """Write the report of networks that were measured: one HTML file, with its tables beside it.
+
+    Parameters
+    ----------
+    scores : Scores
+        From :func:`measure`.
+    maps : list of Explanation, optional
+        The maps to show, on the same images; default: those that were measured.
+    to : Path or str
+        The HTML file; tables go into a folder ``report`` beside it.
+    title : str
+        Default: the name of the data.
+    data : Data, optional
+        Shows the section on data and audit too.
+
+    Returns
+    -------
+    Path
+        Where the report lies.
+    """
+    judged = scores.judged
+    found = record.assemble(
+        title=title or judged.images.dataset.name,
+        command=record.command(),
+        settings={"measure": judged.settings.model_dump()},
+        data=data,
+        scores=scores,
+        explanations=maps or judged.explanations,
+        panel=[],
+        panel_rows=np.empty(0, np.int64),
+        audit={} if data is None else data.audit,
+        stages=[],
+        versions=record.versions(),
+    )
+    return write(found, Path(to).parent, name=Path(to).name)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One network to be trained: its settings, the build options of its model, and the format it trains in."""
+
+    settings: NetworkSettings
+    options: dict[str, Any]
+    custom: nn.Module | None
+    seed: int
+    key: str
+
+    def hard_loss(self, data: Data) -> HardLoss:
+        return HardLoss(
+            data.task, data.train.targets, label_smoothing=self.settings.label_smoothing, class_weights=self.settings.class_weights
+        )
+
+    def build(self, data: Data) -> nn.Module:
+        if self.custom is not None:
+            return copy.deepcopy(self.custom)
+        return build(
+            self.settings.model, n_classes=data.task.n_classes, channels=data.channels, size=data.spec(self.settings.size).size,
+            pretrained=self.settings.pretrained, weights=self.settings.weights, seed=self.seed, **self.options,
+        )  # fmt: skip
+
+
+def _plan(data: Data, model: str | nn.Module, settings: dict[str, Any], section: str, purpose: str) -> _Plan:
+    custom = None if isinstance(model, str) else model
+    name = model if isinstance(model, str) else type(model).__name__
+    parsed = getattr(parse({section: {"model": name, **settings}}, where="settings"), section)
+    seed = parsed.seed or 0
+    # Names of files stand in the key by their content; the size by what it comes to.
+    own = parsed.model_dump(exclude={"weights", "size", "precision", "seed", *parsed.options})
+    weights = _content(parsed.weights) if parsed.weights else None
+    origin = None if custom is None else checksum(custom)
+    key = fingerprint(purpose, data.key, own, parsed.options, weights, data.spec(parsed.size).size, seed, origin)
+    return _Plan(parsed, parsed.options, custom, seed, key)
+
+
+def _content(path: str) -> str:
+    from pellucid.core.errors import WeightsError
+    from pellucid.core.fingerprint import of_file
+
+    if not Path(path).is_file():
+        raise WeightsError(f"{path}: there is no such weights file. Give weights = PATH of a .safetensors or .pth file, or leave it out.")
+    return of_file(path)
+
+
+def _trained(
+    data: Data, plan: _Plan, key: str, objective: Callable[[nn.Module], Objective], n_views: int | None, workspace: Workspace, label: str
+) -> Network:
+    """Find the network in the workspace, or train it (going on from a checkpoint) and put it there."""
+    settings, spec = plan.settings, data.spec(plan.settings.size)
+    if not len(data.val) and settings.epochs:
+        raise SettingError(
+            "training needs a validation split to choose its best epoch: data.val_share must leave some images.", setting="val_share"
+        )
+    model = plan.build(data)
+    precision = choose(model, settings.model, spec, settings.batch_size, settings.precision, workspace)
+    key = fingerprint(key, precision.name)
+    with workspace.lock("networks", key) as folder:
+        path = folder / "network.safetensors"
+        if path.exists():
+            return load_network(path, model=model if plan.custom is not None else None)
+        fitted = fit(
+            objective(model), data.train, data.val, [spec], settings, views=data.views, n_views=n_views, seed=plan.seed,
+            precision=precision, folder=folder, label=label,
+        )  # fmt: skip
+        network = Network(
+            model=_restored(model, fitted.best), spec=spec, task=data.task,
+            architecture=settings.model if plan.custom is None else "custom", options=plan.options, history=fitted.history,
+            best_epoch=fitted.best_epoch, precision=precision.name, provenance=getattr(model, "provenance", "random initialisation"),
+            fingerprint=key,
+        )  # fmt: skip
+        if settings.epochs:
+            Network(**{**vars(network), "model": _restored(copy.deepcopy(model), fitted.last)}).save(folder / "last.safetensors")
+        network.save(path)
+        for leftover in ("last.pt", "best.pt"):
+            (folder / leftover).unlink(missing_ok=True)
+    return network
+
+
+def _restored(model: nn.Module, state: dict[str, torch.Tensor]) -> nn.Module:
+    """Return the network with these weights, on the CPU in the ordinary memory layout, in eval mode."""
+    model.to("cpu").to(memory_format=torch.contiguous_format)
+    model.load_state_dict(state)
+    return model.eval()

@@ -1,0 +1,113 @@
+"""Where and in which number format a network trains fastest on this machine: tried once, then remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import platform
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from pellucid.core import files
+from pellucid.core.fingerprint import fingerprint
+from pellucid.core.records import ImageSpec
+from pellucid.core.workspace import Workspace
+
+REPEATS = 3
+Thing = TypeVar("Thing", nn.Module, torch.Tensor)
+
+
+def device() -> torch.device:
+    """Return the first GPU, or the CPU where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A number format and memory layout; `name` is what goes into fingerprints: ``fp32``, ``bf16 channels_last``, ..."""
+
+    bf16: bool
+    channels_last: bool
+
+    @property
+    def name(self) -> str:
+        """Return the format in words."""
+        return ("bf16" if self.bf16 else "fp32") + (" channels_last" if self.channels_last else "")
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Return the context in which forward passes run."""
+        return torch.autocast(device().type, dtype=torch.bfloat16, enabled=self.bf16)
+
+    def place(self, thing: Thing) -> Thing:
+        """Return a network or a batch of images on the device and in the layout."""
+        thing = thing.to(device())
+        return thing.to(memory_format=torch.channels_last) if self.channels_last else thing
+
+
+CANDIDATES = (Precision(False, False), Precision(False, True), Precision(True, True))
+NAMES = {candidate.name: candidate for candidate in CANDIDATES}
+
+
+def choose(model: nn.Module, architecture: str, spec: ImageSpec, batch_size: int, asked: str, workspace: Workspace) -> Precision:
+    """Return the fastest format for one training step, timed once per machine and network and kept in the workspace.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Tried on a copy; not changed.
+    architecture : str
+        Name of the network, part of the choice's key.
+    spec : ImageSpec
+    batch_size : int
+    asked : str
+        ``auto`` tries all candidates; ``fp32`` and ``bf16`` only those.
+    workspace : Workspace
+    """
+    candidates = [c for c in CANDIDATES if asked == "auto" or c.name.startswith(asked)]
+    if len(candidates) == 1:
+        return candidates[0]
+    machine = [platform.processor() or platform.machine(), _processor(), torch.get_num_threads(), device().type, torch.__version__]
+    key = fingerprint("precision", architecture, spec.size, spec.channels, batch_size, asked, machine)
+    with workspace.lock("choices", key) as folder:
+        path = folder.with_suffix(".json")
+        if path.exists():
+            return NAMES[files.read_json(path)["fastest"]]
+        seconds = {candidate.name: _step_seconds(model, spec, batch_size, candidate) for candidate in candidates}
+        fastest = min(seconds, key=lambda name: seconds[name])
+        files.write_json(path, {"architecture": architecture, "size": spec.size, "seconds_per_step": seconds, "fastest": fastest})
+    return NAMES[fastest]
+
+
+def _step_seconds(model: nn.Module, spec: ImageSpec, batch_size: int, candidate: Precision) -> float:
+    """Return the median time of forward and backward on random images; infinite where the format doesn't work."""
+    copied = candidate.place(copy.deepcopy(model)).train()
+    with torch.random.fork_rng(devices=[]):
+        images = candidate.place(torch.randn(batch_size, spec.channels, spec.size, spec.size))
+    times = []
+    try:
+        for _ in range(REPEATS + 1):
+            start = time.perf_counter()
+            with candidate.autocast():
+                loss = copied(images).float().square().mean()
+            loss.backward()
+            if device().type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    except (RuntimeError, NotImplementedError):
+        return 1e9  # this format isn't implemented for one of the network's operations; JSON has no infinity
+    return statistics.median(times[1:])
+
+
+def _processor() -> str:
+    """Return the processor's name where the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "flags")) and "bf16" in line:
+                return "bf16"
+    return ""
