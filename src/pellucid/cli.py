@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from pellucid.core.errors import PellucidError, SettingError, did_you_mean
@@ -18,19 +17,25 @@ app = typer.Typer(
     name="pellucid",
     help="Distil a small image classifier from a large one, and prove what survived: the accuracy and the explanation.\n\n"
     "Start: pellucid init my_images/   then   pellucid run my_images.toml   then open the report it names.\n\n"
-    "Without data of your own: pellucid run with source = \"phantom\" works on generated images.",
+    'Without data of your own: pellucid run with source = "phantom" works on generated images.',
     add_completion=False,
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+# Typer's releases differ in whether click is a library beside it or a part of it; the common ancestor of its errors is the same.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change: section.setting=value ...", show_default=False)]
 Run = Annotated[Path, typer.Argument(help="A run folder, or an experiment file.", show_default=False)]
 
 
 @app.callback()
-def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
-    """Take the options that stand before a command."""
+def options(
+    context: typer.Context, debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False
+) -> None:
+    """Show the help where no command is given; `--debug` is taken by :func:`main`, wherever it stands."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -38,7 +43,7 @@ def init(
     source: Annotated[str, typer.Argument(help="A folder of class folders, a .csv manifest, a .zip or an .npz.", show_default=False)],
     to: Annotated[Path | None, typer.Option(help="The file to write; default: NAME.toml here.", show_default=False)] = None,
 ) -> None:
-    """Look at the data and write an experiment file with every setting explained."""
+    """Write an experiment file for your images, every setting explained."""
     from pellucid.running.starter import write_starter
 
     path = to or Path(f"{Path(source).stem or 'experiment'}.toml")
@@ -54,7 +59,7 @@ def run(
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which stages there are and what is done already.")] = False,
 ) -> None:
-    """Run all stages: data, audit, teacher, base, student, explanations, measures, report."""
+    """Run an experiment from its data to its report."""
     from pellucid.running.experiment import open_experiment
 
     opened = open_experiment(experiment, overrides or [])
@@ -69,7 +74,7 @@ def run(
 
 @app.command()
 def train(run: Run, overrides: Overrides = None) -> None:
-    """Train the teacher and the base of one run."""
+    """Train teacher and base of one run."""
     from pellucid.running.experiment import open_experiment
 
     opened = open_experiment(run, overrides or [])
@@ -80,7 +85,7 @@ def train(run: Run, overrides: Overrides = None) -> None:
 
 @app.command()
 def distill(run: Run, overrides: Overrides = None) -> None:
-    """Distil the student of one run (and train its teacher, if that isn't done)."""
+    """Distil the student of one run."""
     from pellucid.running.experiment import open_experiment
 
     opened = open_experiment(run, overrides or [])
@@ -98,7 +103,9 @@ def explain(run: Run, overrides: Overrides = None) -> None:
     _ = opened.audit
     for explanation in opened.explained[0]:
         grid = "x".join(str(side) for side in explanation.maps.shape[1:])
-        print(f"{explanation.model}: {explanation.method} at {explanation.layer} ({grid}), {len(explanation.maps):,} images, {int(explanation.dead.sum())} dead")
+        print(
+            f"{explanation.model}: {explanation.method} at {explanation.layer} ({grid}), {len(explanation.maps):,} images, {int(explanation.dead.sum())} dead"
+        )
     print(f"Maps: {opened.folder.path / 'maps.npz'}")
 
 
@@ -132,7 +139,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
     on_error: Annotated[str, typer.Option(help="stop, or skip images that can't be read.")] = "stop",
 ) -> None:
-    """Classify images; prints one CSV line each: file, class, probability, probability of every class."""
+    """Classify images with a trained student (CSV).
+
+    Prints one line for each image: file, class, probability, probability of every class.
+    """
     import csv
 
     from pellucid.running.prediction import predict_files
@@ -145,11 +155,16 @@ def predict(
 def audit(
     source: Annotated[str, typer.Argument(help="Data, as data.source, or an experiment file.", show_default=False)],
     overrides: Overrides = None,
-    probe: Annotated[list[str] | None, typer.Option(help="nearest-neighbour or shuffled-labels; may be given twice.", show_default=False)] = None,
+    probe: Annotated[
+        list[str] | None, typer.Option(help="nearest-neighbour or shuffled-labels; may be given twice.", show_default=False)
+    ] = None,
     json_to: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file too.", show_default=False)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="End with 1 where a leak was found.")] = False,
 ) -> None:
-    """Say whether a split can be believed: subjects and duplicates across it, columns that give the class away."""
+    """Say whether a split can be believed.
+
+    Looks for subjects, groups and duplicates across it, and for columns that give the class away.
+    """
     from pellucid.running.auditing import audit_source
 
     found, table = audit_source(source, overrides or [], probe or [], json_to)
@@ -180,7 +195,10 @@ def clean(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys to remove; none: list what there is.", show_default=False)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
 ) -> None:
-    """List or remove what the workspace keeps: decoded images, trained networks, teacher caches."""
+    """List or remove what the workspace keeps.
+
+    That is: decoded images, trained networks, teacher caches.
+    """
     from pellucid.core.workspace import Workspace
 
     workspace = Workspace()
@@ -204,13 +222,10 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _complain("Stopped. The same command goes on from the last finished epoch or stage.")
         code = 130
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        code = 2
-    except click.UsageError as error:
+    except _USAGE_ERROR as error:
         _complain(error.format_message())
         code = 2
-    except (PellucidError, click.ClickException) as error:
+    except PellucidError as error:
         if debug:
             raise
         _complain(" ".join(str(error).split("\n")))

@@ -166,7 +166,7 @@ def _step(objective: Objective, optimiser: torch.optim.Optimizer, batch: Batch, 
     with precision.autocast():
         parts = objective(batch)
     total = objective.total(parts)
-    values = {**{name: float(part) for name, part in parts.items()}, "total": float(total)}
+    values = {**{name: part.item() for name, part in parts.items()}, "total": total.item()}
     if math.isfinite(values["total"]):  # a step along a NaN would spoil the last good state
         optimiser.zero_grad(set_to_none=True)
         total.backward()
