@@ -109,7 +109,7 @@ class Judged:
         kept = np.isfinite(values) if among is None else np.isfinite(values) & among
         found = mean_interval(np.where(kept, values, np.nan), self.weights, units=self.units, unit=self.unit, share=share)
         if not kept.any():
-            facts = {**facts, "reason": facts.get("reason") or "undefined: no image has a value"}
+            facts["reason"] = "; ".join(filter(None, ("undefined: no image has a value", facts.get("reason"))))
         return measurement(name, found, unit=self.unit, **facts)
 
     def units_of(self, images: np.ndarray) -> int:
@@ -135,27 +135,6 @@ class Judgement:
 @dataclass(frozen=True)
 class Scores:
     """What all measures together say: the measurements, one verdict per question, values per image, and what was judged."""
-
-    measurements: list[Measurement]
-    verdicts: list[Verdict]
-    per_image: dict[str, np.ndarray]
-    judged: Judged
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What all measures of a run say, and what follows from it.
-
-    Attributes
-    ----------
-    measurements : list of Measurement
-    verdicts : list of Verdict
-        See :func:`pellucid.measures.verdict.judge`.
-    per_image : dict of str -> array [N]
-        As in `Judgement`.
-    judged : Judged
-        What they looked at.
-    """
 
     measurements: list[Measurement]
     verdicts: list[Verdict]

@@ -1,0 +1,174 @@
+"""Does a map lie on the finding? Judged where the data say where the finding is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pellucid.core.records import Explanation, Measurement
+from pellucid.core.registry import part
+from pellucid.measures import maps as shapes
+from pellucid.measures.judged import Judged, Judgement
+
+TOLERANCE = 0.05
+SOURCES = {
+    "pointing_game": f"Zhang et al. 2018 (arXiv 1608.00507), tolerance {TOLERANCE:.0%} of the side",
+    "relevance_mass": "Arras et al. 2022 (arXiv 2003.07258), relevance mass accuracy",
+    "iou": "intersection over union of the finding and as large a share of the map's top",
+}
+
+
+@part()
+def localisation(judged: Judged) -> Judgement:
+    """Judge whether maps lie on the finding, where masks or boxes say where it is.
+
+    Only images whose mask isn't empty count. Class methods are read by their positive part, maps without a class are shifted to begin
+    at 0; both bilinear at the masks' size. Dead maps are left out and counted.
+
+    Parameters
+    ----------
+    judged : Judged
+
+    Returns
+    -------
+    Judgement
+        ``pointing_game``, ``relevance_mass`` and ``iou`` per network, method and class; the same of two maps that know nothing
+        (`by` ``random_smooth`` and ``centre_prior``, `model` empty); ``mask_share``, the share of the image the mask covers, which is
+        what a blind map's relevance mass comes to. Per image (NaN where not judged): ``pointing_game/METHOD/ROLE`` and so on.
+    """
+    masks = judged.images[judged.rows].masks
+    has_mask: np.ndarray = np.zeros(len(judged.rows), bool) if masks is None else np.any(masks, axis=(1, 2))
+    if masks is None or not has_mask.any():
+        return Judgement(_undefined(judged, "undefined: no explained image has a mask"))
+    share = np.where(has_mask, masks.mean((1, 2)), np.nan)
+    found = [judged.mean("mask_share", judged.on_all(share), better="neither", source="share of the image's pixels")]
+    per_image = {}
+    for explanation in judged.explanations:
+        facts: dict[str, Any] = {"model": explanation.model, "by": explanation.method}
+        if coarse := shapes.too_coarse(explanation.maps):
+            found += [Measurement(name, None, reason=coarse, source=source, **facts) for name, source in SOURCES.items()]
+            continue
+        usable = has_mask & ~explanation.dead
+        values = _judge(explanation, masks, usable)
+        reason = _note(explanation, int((has_mask & explanation.dead).sum()))
+        for name, of_images in values.items():
+            per_image[f"{name}/{explanation.method}/{explanation.model}"] = judged.on_all(of_images)
+            found += _rows(judged, name, judged.on_all(of_images), reason=reason, **facts)
+    for name in shapes.CONTROLS:
+        blind = shapes.control(name, judged.images.rows[judged.rows], masks.shape[1:])
+        for measure, of_images in _values(blind, masks, has_mask).items():
+            found += _rows(judged, measure, judged.on_all(of_images), by=name, reason="control: knows nothing of the image")
+    return Judgement(found, per_image)
+
+
+def pointing_game(maps: np.ndarray, masks: np.ndarray, *, tolerance: float = TOLERANCE) -> np.ndarray:
+    """Say whether each map's largest value lies on the mask, or not farther from it than the tolerance.
+
+    Parameters
+    ----------
+    maps : float array [N, H, W]
+    masks : bool array [N, H, W]
+        None of them empty.
+    tolerance : float
+        Distance allowed, as a share of the longer side.
+
+    Returns
+    -------
+    float64 array [N]
+        1 or 0; where several pixels share the largest value, the share of them that hit.
+
+    Source
+    ------
+    Zhang et al. 2018 (arXiv 1608.00507), section 4.1: a fixed tolerance of 15 pixels there.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    reach = tolerance * max(maps.shape[1:])
+    hits = np.zeros(len(maps))
+    for i, (one, mask) in enumerate(zip(maps, masks, strict=True)):
+        hits[i] = (distance_transform_edt(~mask)[one == one.max()] <= reach).mean()
+    return hits
+
+
+def relevance_mass(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return which share of a map's evidence lies on the mask.
+
+    Parameters
+    ----------
+    maps : float array [N, H, W]
+        Nowhere negative, nowhere all 0.
+    masks : bool array [N, H, W]
+
+    Returns
+    -------
+    float64 array [N]
+        0 to 1; a map that knows nothing comes to the mask's share of the image.
+
+    Source
+    ------
+    Arras, Osman & Samek 2022 (arXiv 2003.07258), eq. 4.
+    """
+    maps = maps.astype(np.float64)
+    return (maps * masks).sum((1, 2)) / maps.sum((1, 2))
+
+
+def iou(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return intersection over union of each mask and the map's top pixels, as many as the mask has.
+
+    At equal area no threshold has to be chosen, and a map gains nothing by being broad.
+
+    Parameters
+    ----------
+    maps : float array [N, H, W]
+    masks : bool array [N, H, W]
+
+    Returns
+    -------
+    float64 array [N]
+        Equal values at the cut count in parts (see :func:`pellucid.measures.maps.top_share`).
+    """
+    kept = shapes.top_share(maps, masks.mean((1, 2)))
+    common = (kept * masks).sum((1, 2))
+    return common / (kept.sum((1, 2)) + masks.sum((1, 2)) - common)
+
+
+def _judge(explanation: Explanation, masks: np.ndarray, usable: np.ndarray) -> dict[str, np.ndarray]:
+    evidence = np.nan_to_num(shapes.evidence(explanation))
+    return _values(shapes.to_size(evidence, masks.shape[1:]), masks, usable)
+
+
+def _values(maps: np.ndarray, masks: np.ndarray, usable: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each measure's value for the usable images, NaN for the others, [E] each."""
+    found = {}
+    for measure in (pointing_game, relevance_mass, iou):
+        values = np.full(len(maps), np.nan)
+        values[usable] = measure(maps[usable], masks[usable])
+        found[measure.__name__] = values
+    return found
+
+
+def _rows(judged: Judged, name: str, values: np.ndarray, **facts: Any) -> list[Measurement]:
+    """Measure all images, and each class that has any."""
+    facts = {"source": SOURCES[name], "share": name == "pointing_game", **facts}
+    found = [judged.mean(name, values, **facts)]
+    for k, stratum in enumerate(judged.classes):
+        of_class = judged.targets == k
+        if np.isfinite(values[of_class]).any():
+            found.append(judged.mean(name, values, among=of_class, stratum=stratum, **facts))
+    return found
+
+
+def _note(explanation: Explanation, dead: int) -> str:
+    read = "positive part" if explanation.signed else "shifted to begin at 0"
+    return f"{read}; bilinear from {explanation.maps.shape[1]}x{explanation.maps.shape[2]}" + (
+        f"; {dead} dead maps left out" if dead else ""
+    )
+
+
+def _undefined(judged: Judged, reason: str) -> list[Measurement]:
+    return [
+        Measurement(name, None, unit=judged.unit, model=explanation.model, by=explanation.method, source=source, reason=reason)
+        for explanation in judged.explanations
+        for name, source in SOURCES.items()
+    ]

@@ -1,0 +1,213 @@
+"""Does the student look where the teacher looks, and more so than the same network without a teacher?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pellucid.core.records import Explanation, Measurement
+from pellucid.core.registry import part
+from pellucid.core.rng import derive, uniform
+from pellucid.measures import maps as shapes
+from pellucid.measures.judged import Judged, Judgement
+
+TOP = 0.2
+
+
+@part()
+def transfer(judged: Judged) -> Judgement:
+    """Judge whether the student's maps lie where the teacher's do, beside the base and two anchors.
+
+    Per image, for the same class, on the coarser of the two grids (the finer is averaged by area). Class methods are read by their
+    positive part. Images where a map is dead or the two maps are for different classes are left out and counted; grids below 6x6
+    aren't judged.
+
+    Parameters
+    ----------
+    judged : Judged
+
+    Returns
+    -------
+    Judgement
+        Per method and pair (``student ~ teacher``, ``base ~ teacher``, and the anchors ``shuffled ~ teacher``, the teacher's map of
+        another subject's image of the class, and ``centre ~ teacher``, the teacher's mean map): ``similarity`` (Spearman),
+        ``similarity_top20`` (IoU of the top 20 %), ``similarity_cosine``. ``transferred`` (``student - base``) is the paired
+        difference of the Spearman similarities. Strata: classes, and who was right. Per image (NaN where not judged):
+        ``similarity/METHOD/student`` and ``similarity/METHOD/base``.
+    """
+    found: list[Measurement] = []
+    per_image: dict[str, np.ndarray] = {}
+    for method in judged.methods:
+        teacher = judged.explanation("teacher", method)
+        others = {role: judged.explanation(role, method) for role in judged.roles if role != "teacher"}
+        similarities = {}
+        for role, explanation in others.items():
+            if explanation is None:
+                continue
+            pair: dict[str, Any] = {"model": f"{role} ~ teacher", "by": method}
+            reason = (
+                "undefined: no teacher was explained" if teacher is None else shapes.too_coarse(_on_common_grid(explanation, teacher)[0])
+            )
+            if teacher is None or reason:
+                found += [Measurement(name, None, unit=judged.unit, reason=reason, **pair) for name in MEASURES]
+                continue
+            values, note = _compare(explanation, teacher)
+            similarities[role] = judged.on_all(values["similarity"])
+            per_image[f"similarity/{method}/{role}"] = similarities[role]
+            for name, of_images in values.items():
+                found.append(judged.mean(name, judged.on_all(of_images), reason=note, source=SOURCES[name], **pair))
+            found += _strata(judged, similarities[role], pair)
+        if teacher is not None and not shapes.too_coarse(teacher.maps):
+            found += _anchors(judged, teacher)
+        if "student" in others and "base" in others:
+            found += _transferred(judged, similarities, method)
+    return Judgement(found, per_image)
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the rank correlation of each pair of maps; equal values share their mean rank.
+
+    Parameters
+    ----------
+    a, b : float arrays [N, h, w]
+
+    Returns
+    -------
+    float64 array [N]
+        NaN where a map is constant.
+
+    Source
+    ------
+    Spearman 1904.
+
+    Examples
+    --------
+    >>> spearman(np.array([[[1.0, 2.0, 3.0]]]), np.array([[[10.0, 30.0, 20.0]]]))
+    array([0.5])
+    """
+    from scipy.stats import rankdata
+
+    ranks_a, ranks_b = (rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (a, b))
+    ranks_a, ranks_b = ranks_a - ranks_a.mean(1, keepdims=True), ranks_b - ranks_b.mean(1, keepdims=True)
+    return _cosine(ranks_a, ranks_b)
+
+
+def top20(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return intersection over union of the top 20 % of each pair of maps [N, h, w] -> [N]; 1/9 by chance."""
+    kept_a, kept_b = shapes.top_share(a, TOP), shapes.top_share(b, TOP)
+    return np.minimum(kept_a, kept_b).sum((1, 2)) / np.maximum(kept_a, kept_b).sum((1, 2))
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the cosine of the angle between each pair of maps [N, h, w] -> [N]; NaN where one is 0."""
+    return _cosine(a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64))
+
+
+MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "similarity": spearman,
+    "similarity_top20": top20,
+    "similarity_cosine": cosine,
+}
+SOURCES = {
+    "similarity": "Spearman's rank correlation over cells, mean over images",
+    "similarity_top20": "intersection over union of the top 20 % of cells; 0.11 by chance",
+    "similarity_cosine": "cosine between maps",
+}
+
+
+def _on_common_grid(a: Explanation, b: Explanation) -> tuple[np.ndarray, np.ndarray]:
+    grid = (min(a.maps.shape[1], b.maps.shape[1]), min(a.maps.shape[2], b.maps.shape[2]))
+    pooled = (shapes.pool_by_area(np.nan_to_num(shapes.evidence(e)), grid) for e in (a, b))
+    return next(pooled), next(pooled)
+
+
+def _compare(explanation: Explanation, teacher: Explanation) -> tuple[dict[str, np.ndarray], str]:
+    """Return each similarity [E], NaN where there is none, and what was left out."""
+    a, b = _on_common_grid(explanation, teacher)
+    same = (explanation.targets == teacher.targets) if explanation.signed else np.ones(len(a), bool)
+    dead = explanation.dead | teacher.dead
+    values = {name: np.where(same & ~dead, measure(a, b), np.nan) for name, measure in MEASURES.items()}
+    notes = [f"grid {a.shape[1]}x{a.shape[2]}"]
+    if dead.any():
+        notes.append(f"{int(dead.sum())} images left out: a dead map")
+    if not same.all():
+        notes.append(f"{int((~same).sum())} images left out: maps for different classes")
+    return values, "; ".join(notes)
+
+
+def _transferred(judged: Judged, similarities: dict[str, np.ndarray], method: str) -> list[Measurement]:
+    facts: dict[str, Any] = {
+        "model": "student - base",
+        "by": method,
+        "source": "similarity to the teacher's maps, student's minus base's, per image",
+    }
+    if "student" not in similarities or "base" not in similarities:
+        reason = "undefined: the similarity of student or base to the teacher is"
+        return [Measurement("transferred", None, unit=judged.unit, reason=reason, **facts)]
+    gain = similarities["student"].astype(np.float64) - similarities["base"]
+    return [judged.mean("transferred", gain, **facts), *_strata(judged, gain, facts, name="transferred")]
+
+
+def _strata(judged: Judged, values: np.ndarray, facts: dict[str, Any], *, name: str = "similarity") -> list[Measurement]:
+    """Measure each class, and the images sorted by whether teacher and student were right."""
+    groups = {label: judged.targets == k for k, label in enumerate(judged.classes)}
+    if {"teacher", "student"} <= set(judged.logits):
+        teacher, student = (judged.logits[role].argmax(1) == judged.targets for role in ("teacher", "student"))
+        groups |= {
+            "both right": teacher & student,
+            "only teacher right": teacher & ~student,
+            "only student right": ~teacher & student,
+            "both wrong": ~teacher & ~student,
+        }
+    return [
+        judged.mean(name, values, among=among, **{"stratum": stratum, "source": SOURCES["similarity"], **facts})
+        for stratum, among in groups.items()
+        if np.isfinite(values[among]).any()
+    ]
+
+
+def _anchors(judged: Judged, teacher: Explanation) -> list[Measurement]:
+    """Measure how alike maps are that have nothing to do with each other: what a similarity has to be compared with."""
+    maps = np.nan_to_num(shapes.evidence(teacher))
+    units = judged.units[judged.rows]
+    alive = ~teacher.dead
+    partner = _partners(teacher.targets, units, alive, judged.images.rows[judged.rows])
+    anchors = {
+        "shuffled": (maps[partner], alive & (partner >= 0), "the teacher's map of another subject's image explained for the same class"),
+        "centre": (_means_of_others(maps, units, alive), alive, "the teacher's mean map over the explained images of other subjects"),
+    }
+    found = []
+    for anchor, (other, usable, note) in anchors.items():
+        for name, measure in MEASURES.items():
+            values = np.where(usable, measure(other, maps), np.nan)
+            facts: dict[str, Any] = {"model": f"{anchor} ~ teacher", "by": teacher.method, "better": "neither"}
+            found.append(judged.mean(name, judged.on_all(values), reason=f"anchor: {note}", source=SOURCES[name], **facts))
+    return found
+
+
+def _partners(classes: np.ndarray, units: np.ndarray, alive: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Draw for each image another unit's image of the same class, int64 [E]; -1 where there is none."""
+    numbers = uniform(derive(0, "transfer partners"), np.asarray(rows))
+    partner = np.full(len(classes), -1, dtype=np.int64)
+    for i, number in enumerate(numbers):
+        candidates = np.flatnonzero((classes == classes[i]) & (units != units[i]) & alive)
+        if len(candidates):
+            partner[i] = candidates[int(number * len(candidates))]
+    return partner
+
+
+def _means_of_others(maps: np.ndarray, units: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Return for each image the mean map over the images of all other units [E, h, w]; 0 where there is none."""
+    _, of_image = np.unique(units, return_inverse=True)
+    totals = np.zeros((of_image.max(initial=0) + 1, *maps.shape[1:]))
+    np.add.at(totals, of_image[alive], maps[alive])
+    counts = np.bincount(of_image[alive], minlength=len(totals))
+    others = np.maximum(counts.sum() - counts, 1)[of_image]
+    return (totals.sum(0) - totals[of_image]) / others[:, None, None]
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    length = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    return np.divide((a * b).sum(1), length, out=np.full(len(a), np.nan), where=length > 0)

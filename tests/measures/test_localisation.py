@@ -1,0 +1,131 @@
+"""Whether maps lie on the finding, on masks small enough to count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pellucid.measures import localisation as l10n
+
+# A finding in the upper left corner of a 4x4 image.
+MASK = np.zeros((1, 4, 4), bool)
+MASK[0, :2, :2] = True
+MAP = np.array([[[4.0, 2.0, 0.0, 0.0], [1.0, 1.0, 3.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]])
+
+
+def test_relevance_mass_by_hand():
+    """8 of 12 lie on the finding."""
+    assert l10n.relevance_mass(MAP, MASK)[0] == pytest.approx(8 / 12)
+
+
+def test_iou_by_hand():
+    """The top four pixels are 4, 3, 2 and one third of each of the three 1s: 2 + 2/3 on the finding, of 4 + 4 - (2 + 2/3)."""
+    common = 2 + 2 / 3
+    assert l10n.iou(MAP, MASK)[0] == pytest.approx(common / (8 - common))
+
+
+def test_pointing_game_hits_and_misses_by_the_distance_allowed():
+    """The peak lies one pixel off the finding: a hit with a tolerance of a quarter of the side, a miss without any."""
+    peak = np.zeros((1, 4, 4))
+    peak[0, 0, 2] = 1
+    assert l10n.pointing_game(peak, MASK, tolerance=0.0)[0] == 0
+    assert l10n.pointing_game(peak, MASK, tolerance=0.25)[0] == 1
+    assert l10n.pointing_game(MAP, MASK, tolerance=0.0)[0] == 1
+
+
+def test_pointing_game_shares_a_tied_peak():
+    """A peak of two pixels, one on the finding: half a hit, whichever comes first in memory."""
+    peak = np.zeros((1, 4, 4))
+    peak[0, 0, 1:3] = 1
+    assert l10n.pointing_game(peak, MASK, tolerance=0.0)[0] == 0.5
+    assert l10n.pointing_game(peak[:, :, ::-1], MASK[:, :, ::-1], tolerance=0.0)[0] == 0.5
+
+
+@pytest.mark.parametrize("measure", [l10n.pointing_game, l10n.relevance_mass, l10n.iou])
+def test_a_map_that_is_the_mask_scores_one(measure):
+    """The best map there is; and its complement scores nothing where masks leave no tolerance."""
+    assert measure(MASK.astype(float), MASK)[0] == 1
+    far = np.zeros((1, 40, 40), bool)
+    far[0, :4, :4] = True
+    other = np.zeros((1, 40, 40))
+    other[0, 30:, 30:] = 1
+    assert measure(other, far)[0] == 0
+
+
+@pytest.mark.parametrize("measure", [l10n.pointing_game, l10n.relevance_mass, l10n.iou])
+def test_measures_ignore_scale_and_follow_flips(measure):
+    """Twice the map is the same map; mirrored with its mask it scores the same."""
+    rng = np.random.default_rng(0)
+    maps, masks = rng.random((6, 9, 12)), rng.random((6, 9, 12)) > 0.8
+    np.testing.assert_allclose(measure(2 * maps, masks), measure(maps, masks))
+    np.testing.assert_allclose(measure(maps[:, ::-1, ::-1], masks[:, ::-1, ::-1]), measure(maps, masks))
+
+
+def test_a_blind_map_has_the_masks_share_as_relevance_mass():
+    """A constant map's mass on the finding is the finding's area, and its top pixels are spread evenly."""
+    constant = np.ones((1, 4, 4))
+    assert l10n.relevance_mass(constant, MASK)[0] == pytest.approx(4 / 16)
+    assert l10n.iou(constant, MASK)[0] == pytest.approx(1 / 7)  # one of four expected: 1 / (4 + 4 - 1)
+
+
+def masks_of(n: int) -> np.ndarray:
+    masks = np.zeros((n, 16, 16), np.uint8)
+    masks[:, 2:6, 2:6] = 1
+    return masks
+
+
+def test_localisation_leaves_out_images_without_mask_and_dead_maps(make_judged, explanation, one):
+    """Four images: one without finding, one with a dead map; two count, and the row says what it left out."""
+    masks = masks_of(4)
+    masks[3] = 0
+    maps = np.zeros((4, 8, 8))
+    maps[:, 1:3, 1:3] = 1
+    maps[0] = 0
+    logits = np.eye(2)[[0, 1, 0, 1]]
+    judged = make_judged([0, 1, 0, 1], {"student": logits}, masks=masks, explanations=[explanation(maps, "student")])
+    found = l10n.localisation(judged)
+    row = one(found.measurements, "pointing_game", model="student", by="grad_cam")
+    assert (row.value, row.n_images) == (1.0, 2)
+    assert "1 dead maps left out" in row.reason
+    assert row.method.startswith("exact")
+    share = one(found.measurements, "mask_share")
+    assert (share.value, share.n_images, share.model) == (pytest.approx(16 / 256), 3, "")
+    np.testing.assert_array_equal(np.isnan(found.per_image["iou/grad_cam/student"]), [True, False, False, True])
+
+
+def test_localisation_reads_the_positive_part_of_class_maps(make_judged, explanation, one):
+    """Strong evidence against the class outside the finding doesn't count as looking there."""
+    maps = np.zeros((2, 8, 8))
+    maps[:, 1:3, 1:3] = 1
+    maps[:, 6:, 6:] = -5
+    judged = make_judged([0, 1], {"student": np.eye(2)}, masks=masks_of(2), explanations=[explanation(maps, "student")])
+    mass = one(l10n.localisation(judged).measurements, "relevance_mass", model="student")
+    maps[:, 6:, 6:] = 0
+    same = make_judged([0, 1], {"student": np.eye(2)}, masks=masks_of(2), explanations=[explanation(maps, "student")])
+    assert mass.value == pytest.approx(one(l10n.localisation(same).measurements, "relevance_mass", model="student").value, abs=0.02)
+    assert mass.value > 0.7
+
+
+def test_localisation_has_controls_that_know_nothing(make_judged, explanation, one):
+    """A random map's relevance mass comes to about the mask's share; the centre prior's differs from it where findings lie aside."""
+    n = 40
+    judged = make_judged(
+        np.arange(n) % 2, {"student": np.eye(2)[np.arange(n) % 2]}, masks=masks_of(n),
+        explanations=[explanation(np.random.default_rng(0).random((n, 8, 8)), "student")],
+    )  # fmt: skip
+    found = l10n.localisation(judged).measurements
+    assert one(found, "relevance_mass", by="random_smooth").value == pytest.approx(16 / 256, abs=0.02)
+    assert one(found, "pointing_game", by="centre_prior").value == 0
+
+
+@pytest.mark.parametrize(
+    ("masks", "side", "reason"),
+    [(None, 8, "undefined: no explained image has a mask"), (np.zeros((2, 16, 16), np.uint8), 8, "undefined: no explained image has a mask"),
+     (masks_of(2), 3, "not judged: grid 3x3")],
+)  # fmt: skip
+def test_localisation_says_why_it_is_undefined(make_judged, explanation, one, masks, side, reason):
+    """No masks, only empty masks, or a grid too small: a reason, never a number."""
+    maps = np.random.default_rng(0).random((2, side, side))
+    judged = make_judged([0, 1], {"student": np.eye(2)}, masks=masks, explanations=[explanation(maps, "student")])
+    row = one(l10n.localisation(judged).measurements, "iou", model="student")
+    assert row.value is None and row.reason == reason

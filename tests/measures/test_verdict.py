@@ -1,0 +1,144 @@
+"""Rules of the first screen, each at its border."""
+
+from __future__ import annotations
+
+import pytest
+
+from pellucid.core.records import Measurement
+from pellucid.core.settings import MeasureSettings
+from pellucid.measures.verdict import in_words, judge
+
+SETTINGS = MeasureSettings(margin=0.02)
+
+
+def difference(low: float | None, high: float | None, model: str = "student - teacher") -> Measurement:
+    value = None if low is None or high is None else (low + high) / 2
+    return Measurement(
+        "balanced_accuracy_difference", value, low, high, n_images=412, n_units=61, unit="subjects", model=model,
+        reason="" if value is not None else "undefined: no image of class ring in test",
+    )  # fmt: skip
+
+
+def transferred(low: float, high: float, by: str = "grad_cam") -> Measurement:
+    return Measurement("transferred", (low + high) / 2, low, high, n_images=400, n_units=60, unit="subjects", model="student - base", by=by)
+
+
+def sizes(teacher: tuple[float, float], student: tuple[float, float]) -> list[Measurement]:
+    pairs = {"teacher": teacher, "student": student}
+    return [Measurement(name, values[i], model=role) for role, values in pairs.items() for i, name in enumerate(("parameters", "latency_p50"))]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "answer", "tone"),
+    [
+        (-0.019, 0.03, "yes", "good"),
+        (0.01, 0.03, "yes", "good"),
+        (-0.02, 0.03, "not distinguishable", "open"),  # the margin itself isn't enough
+        (-0.04, 0.02, "not distinguishable", "open"),
+        (-0.08, -0.01, "not distinguishable", "open"),  # surely lower, but not surely by more than the margin
+        (-0.08, -0.021, "no", "bad"),
+        (None, None, "not judged", "none"),
+    ],
+)
+def test_accuracy_verdict_follows_its_rule(low, high, answer, tone):
+    """Yes above minus the margin, no below it, otherwise open."""
+    verdict = judge([difference(low, high)], {}, settings=SETTINGS)[0]
+    assert (verdict.question, verdict.answer, verdict.tone) == ("Is it as right?", answer, tone)
+
+
+def test_an_open_accuracy_verdict_says_how_much_data_it_would_take():
+    """Half-width 0.03 against a margin of 0.02: 61 subjects x 2.25."""
+    verdict = judge([difference(-0.04, 0.02)], {}, settings=SETTINGS)[0]
+    assert verdict.figure == "-0.010 [-0.040, +0.020], n = 412 images of 61 subjects"
+    assert "a margin of 0.02 would need about 138 test subjects, here are 61" in verdict.details
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"), [(0.01, 0.05, "yes"), (-0.01, 0.05, "not distinguishable"), (-0.05, -0.01, "no, it hurt")]
+)
+def test_accuracy_verdict_says_whether_distillation_helped(low, high, words):
+    """Student against base, in the details."""
+    verdict = judge([difference(-0.01, 0.01), difference(low, high, "student - base")], {}, settings=SETTINGS)[0]
+    assert any(detail.startswith(f"distillation helped? {words}:") for detail in verdict.details)
+
+
+def test_a_leak_stands_beside_the_accuracy_too():
+    """Who reads only the first card must learn that it can't be believed."""
+    audit = {"findings": [{"level": "leak", "text": "12 subjects stand in train and test.", "evidence": "crossing"}], "split": "by image"}
+    first, *_, last = judge([difference(-0.01, 0.01)], audit, settings=SETTINGS)
+    assert any("cannot be believed" in detail for detail in first.details)
+    assert (last.answer, last.tone, last.details) == ("1 leak", "bad", ("12 subjects stand in train and test.",))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "answer", "tone"),
+    [(0.05, 0.18, "yes, more than by itself", "good"), (-0.05, 0.18, "not distinguishable", "open"),
+     (-0.2, -0.1, "no, less than by itself", "bad")],
+)  # fmt: skip
+def test_explanation_verdict_follows_its_rule(low, high, answer, tone):
+    """Transferred above 0; whether it was kept is left open without a twin."""
+    verdict = judge([transferred(low, high)], {}, settings=SETTINGS)[1]
+    assert (verdict.answer, verdict.tone) == (answer, tone)
+    assert "kept? not judged: no twin" in verdict.details
+
+
+def test_explanation_verdict_prefers_grad_cam():
+    """Both methods are there: the class method decides, wherever it stands."""
+    verdict = judge([transferred(-0.2, -0.1, by="average_feature_map"), transferred(0.1, 0.2)], {}, settings=SETTINGS)[1]
+    assert verdict.tone == "good" and "by grad_cam" in verdict.figure
+    assert judge([transferred(-0.2, -0.1, by="average_feature_map")], {}, settings=SETTINGS)[1].tone == "bad"
+
+
+def test_explanation_verdict_gives_the_reason_where_it_is_not_judged():
+    """Grids too small: the card says so."""
+    row = Measurement("transferred", None, model="student - base", by="grad_cam", reason="not judged: grid 3x3")
+    verdict = judge([row], {}, settings=SETTINGS)[1]
+    assert (verdict.answer, verdict.tone, verdict.figure) == ("not judged", "none", "not judged: grid 3x3")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "answer", "tone"),
+    [
+        ((6.95e6, 28.0), (0.33e6, 3.1), "21x smaller, 9.0x faster", "good"),
+        ((6.95e6, 28.0), (0.33e6, 56.0), "21x smaller, 2.0x slower", "open"),
+        ((1e6, 10.0), (3e6, 20.0), "3.0x larger, 2.0x slower", "bad"),
+    ],
+)
+def test_cost_verdict_gives_ratios_with_both_absolutes(teacher, student, answer, tone):
+    """Small and fast are two things."""
+    verdict = judge(sizes(teacher, student), {}, settings=SETTINGS)[2]
+    assert (verdict.answer, verdict.tone) == (answer, tone)
+    assert "M parameters" in verdict.figure and verdict.details[0].startswith("teacher ")
+
+
+def test_nothing_measured_is_not_judged():
+    """Four cards always, each with its reason and its rule."""
+    verdicts = judge([], {}, settings=SETTINGS)
+    assert [v.question for v in verdicts] == [
+        "Is it as right?", "Does it look where the teacher looks?", "Is it small and fast?", "Is the data sound?"
+    ]  # fmt: skip
+    assert {v.answer for v in verdicts} == {"not judged"} and all(v.rule and v.figure for v in verdicts)
+
+
+def test_data_verdict_counts_what_the_audit_found():
+    """Warnings are open, nothing found is good, notes don't count."""
+    finding = {"level": "warning", "text": "source is tied to the class.", "evidence": "associations"}
+    note = {"level": "note", "text": "small classes.", "evidence": "counts"}
+    warned = judge([], {"findings": [finding, finding, note], "split": "by subject"}, settings=SETTINGS)[3]
+    assert (warned.answer, warned.tone, warned.figure) == ("2 warnings", "open", "split: by subject")
+    clean = judge([], {"findings": [note]}, settings=SETTINGS)[3]
+    assert (clean.answer, clean.tone) == ("nothing found", "good")
+
+
+def test_rows_of_a_class_or_another_split_do_not_decide():
+    """Only the figure over all test images does."""
+    rows = [difference(-0.01, 0.01)]
+    other = Measurement("balanced_accuracy_difference", -0.5, -0.6, -0.4, model="student - teacher", stratum="solid")
+    assert judge([*rows, other], {}, settings=SETTINGS)[0].answer == "yes"
+
+
+def test_in_words_takes_decimals_from_the_width():
+    """Two figures of the interval; without an interval it says so."""
+    assert in_words(Measurement("auc", 0.98765, 0.98701, 0.98811)) == "0.9877 [0.9870, 0.9881]"
+    assert in_words(Measurement("auc", 0.5)) == "0.500 (no interval)"
+    assert in_words(Measurement("auc", None, reason="undefined: one class")) == "undefined: one class"
