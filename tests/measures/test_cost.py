@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
 import torch
 from torch import nn
 
-from pellucid.core.records import ImageSpec
 from pellucid.measures import cost as c
 
 

@@ -25,7 +25,9 @@ def transferred(low: float, high: float, by: str = "grad_cam") -> Measurement:
 
 def sizes(teacher: tuple[float, float], student: tuple[float, float]) -> list[Measurement]:
     pairs = {"teacher": teacher, "student": student}
-    return [Measurement(name, values[i], model=role) for role, values in pairs.items() for i, name in enumerate(("parameters", "latency_p50"))]
+    return [
+        Measurement(name, values[i], model=role) for role, values in pairs.items() for i, name in enumerate(("parameters", "latency_p50"))
+    ]
 
 
 @pytest.mark.parametrize(

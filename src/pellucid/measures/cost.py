@@ -90,21 +90,21 @@ def multiply_adds(model: nn.Module, *, size: int, channels: int) -> int:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from pellucid.models.taps import evaluating
+    from pellucid.models.taps import evaluating, reference
 
-    device = next(model.parameters()).device
+    image = torch.zeros(1, channels, size, size).to(reference(model))
     counter = FlopCounterMode(display=False)
     # On CPU the counter sees no work in fused attention; the plain form does the same products one by one.
     with torch.no_grad(), evaluating(model), sdpa_kernel(SDPBackend.MATH), counter:
-        model(torch.zeros(1, channels, size, size, device=device))
+        model(image)
     return counter.get_total_flops() // 2
 
 
 def file_size(network: Network) -> int:
-    """Return the bytes of the file that `network.save` writes."""
+    """Return the bytes of the file that `network.save` writes, without the training history (it holds times, which differ by run)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.safetensors"
-        network.save(path)
+        replace(network, history=[]).save(path)
         return path.stat().st_size
 
 
@@ -221,6 +221,8 @@ def _random_images(network: Network, n: int) -> Tensor:
     """Return float32 [n, C, size, size]: zeros would let denormal numbers and empty activations flatter or hurt a network."""
     import torch
 
+    from pellucid.models.taps import reference
+
     spec = network.spec
     noise = torch.randn(n, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
-    return noise.to(next(network.model.parameters()).device)
+    return noise.to(reference(network.model))

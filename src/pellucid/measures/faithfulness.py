@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -140,18 +141,17 @@ def _compared(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> tup
 def _fidelities(judged: Judged, role: str, explanations: list[Explanation]) -> dict[str, dict[str, np.ndarray]]:
     """Return {method or control: {measure: float64 [N]}}, NaN where an image isn't judged."""
     from pellucid.data import views
-    from pellucid.models.taps import evaluating
+    from pellucid.models.taps import evaluating, reference
 
     network = judged.networks[role]
     model, size = network.model, (network.spec.size, network.spec.size)
-    device = next(model.parameters()).device
     judgeable = [e for e in explanations if not shapes.too_coarse(e.maps)]
     names = [*(e.method for e in judgeable), *shapes.CONTROLS]
     found = {by: {name: np.full(len(judged.rows), np.nan) for name in NAMES} for by in names}
     with evaluating(model):
         for batch in progress.track(_batches(len(judged.rows), 32), f"faithfulness, {role}", total=-(-len(judged.rows) // 32), each=32):
             subset = judged.images[judged.rows[batch]]
-            images = views.to_input(subset.pixels, network.spec).to(device)
+            images = views.to_input(subset.pixels, network.spec).to(reference(model))
             blurred, before = blur(images), _probabilities(model, images)
             for by, maps, targets, dead in _candidates(judgeable, explanations[0], batch, subset.rows, size):
                 after = _probabilities(model, _keep(images, blurred, maps))
@@ -236,6 +236,7 @@ def _differences(judged: Judged, role: str, name: str, values: dict[str, dict[st
 def _times(judged: Judged) -> list[Measurement]:
     """Measure MET: every network and method in turns on the same few images, each alone."""
     from pellucid.data import views
+    from pellucid.models.taps import reference
 
     which = np.unique(np.linspace(0, len(judged.rows) - 1, min(TIMED_IMAGES, len(judged.rows))).astype(int))
     if len(which) == 0:
@@ -243,8 +244,7 @@ def _times(judged: Judged) -> list[Measurement]:
     jobs: dict[tuple[str, str], Callable[[int], object]] = {}
     for explanation in judged.explanations:
         network = judged.networks[explanation.model]
-        device = next(network.model.parameters()).device
-        images = views.to_input(judged.images[judged.rows[which]].pixels, network.spec).to(device)
+        images = views.to_input(judged.images[judged.rows[which]].pixels, network.spec).to(reference(network.model))
         jobs[explanation.model, explanation.method] = _job(network.model, images, explanation, which)
     with timing.on_threads(judged.settings.threads):
         taken = timing.in_turns(jobs, least=len(which), most=len(which), seconds=0.0)
@@ -278,4 +278,5 @@ def _met(judged: Judged, key: tuple[str, str], taken: dict[tuple[str, str], np.n
         notes.append(f"{np.median(seconds) / np.median(reference):.2f}x grad_cam")
     threads = judged.settings.threads
     source = f"forward, backward and enlarging at batch 1, {threads} thread{'s' if threads > 1 else ''}, networks and methods in turns"
-    return measurement("met", found, unit="images", model=role, by=method, better="lower", source=source, reason="; ".join(notes))
+    met = measurement("met", found, unit="images", model=role, by=method, better="lower", source=source, reason="; ".join(notes))
+    return replace(met, method=f"measured on {len(seconds)} images; {found.method}".rstrip("; "))

@@ -41,6 +41,7 @@ def localisation(judged: Judged) -> Judgement:
     has_mask: np.ndarray = np.zeros(len(judged.rows), bool) if masks is None else np.any(masks, axis=(1, 2))
     if masks is None or not has_mask.any():
         return Judgement(_undefined(judged, "undefined: no explained image has a mask"))
+    reached = widened(masks)  # once for all networks and methods
     share = np.where(has_mask, masks.mean((1, 2)), np.nan)
     found = [judged.mean("mask_share", judged.on_all(share), better="neither", source="share of the image's pixels")]
     per_image = {}
@@ -50,14 +51,14 @@ def localisation(judged: Judged) -> Judgement:
             found += [Measurement(name, None, reason=coarse, source=source, **facts) for name, source in SOURCES.items()]
             continue
         usable = has_mask & ~explanation.dead
-        values = _judge(explanation, masks, usable)
+        values = _values(_at_mask_size(explanation, masks), masks, reached, usable)
         reason = _note(explanation, int((has_mask & explanation.dead).sum()))
         for name, of_images in values.items():
             per_image[f"{name}/{explanation.method}/{explanation.model}"] = judged.on_all(of_images)
             found += _rows(judged, name, judged.on_all(of_images), reason=reason, **facts)
     for name in shapes.CONTROLS:
         blind = shapes.control(name, judged.images.rows[judged.rows], masks.shape[1:])
-        for measure, of_images in _values(blind, masks, has_mask).items():
+        for measure, of_images in _values(blind, masks, reached, has_mask).items():
             found += _rows(judged, measure, judged.on_all(of_images), by=name, reason="control: knows nothing of the image")
     return Judgement(found, per_image)
 
@@ -82,13 +83,19 @@ def pointing_game(maps: np.ndarray, masks: np.ndarray, *, tolerance: float = TOL
     ------
     Zhang et al. 2018 (arXiv 1608.00507), section 4.1: a fixed tolerance of 15 pixels there.
     """
+    reached = widened(masks, tolerance=tolerance)
+    peaks = maps == maps.max((1, 2), keepdims=True)
+    return (peaks & reached).sum((1, 2)) / peaks.sum((1, 2))
+
+
+def widened(masks: np.ndarray, *, tolerance: float = TOLERANCE) -> np.ndarray:
+    """Return masks [N, H, W] with all pixels not farther away than the tolerance, a share of the longer side."""
     from scipy.ndimage import distance_transform_edt
 
-    reach = tolerance * max(maps.shape[1:])
-    hits = np.zeros(len(maps))
-    for i, (one, mask) in enumerate(zip(maps, masks, strict=True)):
-        hits[i] = (distance_transform_edt(~mask)[one == one.max()] <= reach).mean()
-    return hits
+    if tolerance == 0 or len(masks) == 0:
+        return masks
+    reach = tolerance * max(masks.shape[1:])
+    return np.stack([distance_transform_edt(~mask) <= reach if mask.any() else mask for mask in masks])
 
 
 def relevance_mass(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -133,18 +140,20 @@ def iou(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return common / (kept.sum((1, 2)) + masks.sum((1, 2)) - common)
 
 
-def _judge(explanation: Explanation, masks: np.ndarray, usable: np.ndarray) -> dict[str, np.ndarray]:
-    evidence = np.nan_to_num(shapes.evidence(explanation))
-    return _values(shapes.to_size(evidence, masks.shape[1:]), masks, usable)
+def _at_mask_size(explanation: Explanation, masks: np.ndarray) -> np.ndarray:
+    return shapes.to_size(np.nan_to_num(shapes.evidence(explanation)), masks.shape[1:])
 
 
-def _values(maps: np.ndarray, masks: np.ndarray, usable: np.ndarray) -> dict[str, np.ndarray]:
+def _values(maps: np.ndarray, masks: np.ndarray, reached: np.ndarray, usable: np.ndarray) -> dict[str, np.ndarray]:
     """Return each measure's value for the usable images, NaN for the others, [E] each."""
-    found = {}
-    for measure in (pointing_game, relevance_mass, iou):
-        values = np.full(len(maps), np.nan)
-        values[usable] = measure(maps[usable], masks[usable])
-        found[measure.__name__] = values
+    of_usable = {
+        "pointing_game": pointing_game(maps[usable], reached[usable], tolerance=0.0),
+        "relevance_mass": relevance_mass(maps[usable], masks[usable]),
+        "iou": iou(maps[usable], masks[usable]),
+    }
+    found = {name: np.full(len(maps), np.nan) for name in of_usable}
+    for name, values in of_usable.items():
+        found[name][usable] = values
     return found
 
 
