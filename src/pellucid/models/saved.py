@@ -128,9 +128,9 @@ def load(path: Path | str, *, model: nn.Module | None = None) -> Network:
     """
     path = Path(path)
     header, tensors = _read(path)
-    spec, task = header.pop("spec"), header.pop("task")
-    spec = ImageSpec(**{**spec, "mean": tuple(spec["mean"]), "std": tuple(spec["std"])})
-    task = Task(task["kind"], tuple(task["classes"]))
+    wanted: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in header.pop("spec").items()}
+    spec, classes = ImageSpec(**wanted), header.pop("task")
+    task = Task(classes["kind"], tuple(classes["classes"]))
     if model is None:
         if header["architecture"] == CUSTOM:
             raise WeightsError(f"{path}: holds the weights of a module of your own. Build the module and call load(path, model=module).")

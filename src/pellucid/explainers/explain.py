@@ -1,0 +1,248 @@
+"""Maps of many networks by many methods on the same images."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pellucid.core import registry
+from pellucid.core.errors import ModelError, SettingError, TargetError, nearest
+from pellucid.core.progress import say, track
+from pellucid.core.records import Explanation
+from pellucid.data.dataset import Subset
+from pellucid.explainers.average_feature_map import average_feature_maps
+from pellucid.models.saved import Network
+from pellucid.models.taps import Taps, evaluating, find_taps, reference
+
+METHODS = ("average_feature_map", "grad_cam")
+Networks = Network | nn.Module | Mapping[str, Network | nn.Module]
+
+
+def explain(
+    networks: Networks,
+    images: Subset | Tensor,
+    *,
+    methods: Sequence[str] = METHODS,
+    target: str | np.ndarray | Tensor | Sequence[int] = "predicted",
+    tap: str = "auto",
+    settings: Mapping[str, dict[str, Any]] | None = None,
+    batch_size: int = 32,
+) -> list[Explanation]:
+    """Explain what networks see in the same images.
+
+    Parameters
+    ----------
+    networks : Network, nn.Module, or dict of name -> either
+    images : Subset or float Tensor [N, C, H, W]
+        A subset is prepared for each network as its own spec says; a tensor goes to all networks as it is.
+    methods : sequence of str
+        See ``pellucid list explainers``.
+    target : str or int array [N]
+        The class each map is for. ``predicted``: each network's own; ``teacher``: the prediction of the network of that name;
+        ``label``: the true class; or one class per image.
+    tap : str
+        Where maps are read. ``auto``: the deepest tap whose grid is at least 6x6.
+    settings : dict of method -> dict
+        Settings of single methods, which may name a `tap` of their own.
+    batch_size : int
+        Images per forward pass. Maps don't depend on it.
+
+    Returns
+    -------
+    list of Explanation
+        Network by network, in each all methods in the order asked for.
+
+    Raises
+    ------
+    SettingError
+        A method or one of its settings is unknown.
+    TargetError
+        A class to explain isn't there, or isn't known.
+    TapError, ModelError
+        A network has no such tap, or can't take the images.
+
+    Examples
+    --------
+    >>> maps = explain(timm.create_model("resnet18"), torch.rand(4, 3, 224, 224), methods=["grad_cam"])
+    >>> maps[0].maps.shape, maps[0].layer
+    ((4, 7, 7), 'layer4')
+    """
+    named = _named(networks, images)
+    explainers = {method: registry.get("explainers", method) for method in methods}
+    options = _options(explainers, settings or {})
+    targets = _targets(named, images, target, batch_size)
+    return [
+        explanation
+        for name, network in named.items()
+        for explanation in _explain_one(name, network, images, targets[name], explainers, options, tap, batch_size)
+    ]
+
+
+def explain_layers(networks: Networks, images: Subset | Tensor, *, batch_size: int = 32) -> list[Explanation]:
+    """Return the average feature map of every layer of each network, from one forward pass.
+
+    Parameters are those of :func:`explain`. There is no class in these maps; as targets they carry the network's predictions.
+    """
+    found = []
+    named = _named(networks, images)
+    for name, network in named.items():
+        predicted = network.logits(images, batch_size).argmax(1)
+        maps: dict[str, list[np.ndarray]] = {}
+        seconds, size = 0.0, (0, 0)
+        for batch in _batches(name, network, images, batch_size):
+            size = (batch.shape[2], batch.shape[3])
+            start = _now(batch)
+            layers = average_feature_maps(network.model, batch)
+            seconds += _now(batch) - start
+            for layer, values in layers.items():
+                maps.setdefault(layer, []).append(values.cpu().numpy())
+        found += [
+            Explanation(
+                maps=np.concatenate(parts).astype(np.float32), targets=predicted, model=name, method="average_feature_map",
+                layer=layer, image_size=size, signed=False, settings={"weights": "none"}, seconds=seconds / len(images),
+            )
+            for layer, parts in maps.items()
+        ]  # fmt: skip
+    return found
+
+
+class _Plain:
+    """A module on its own, which takes tensors as they are."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def inputs(self, images: Tensor, batch_size: int) -> Sequence[Tensor]:
+        return images.split(batch_size)
+
+    def logits(self, images: Tensor, batch_size: int) -> np.ndarray:
+        with evaluating(self.model), torch.inference_mode():
+            return np.concatenate([self.model(batch.to(reference(self.model))).float().cpu().numpy() for batch in images.split(batch_size)])
+
+
+def _named(networks: Networks, images: Subset | Tensor) -> dict[str, Any]:
+    """Return every network under its name, with the same two methods whether it is a Network or a module."""
+    if not len(images):
+        raise ModelError("there are no images to explain.")
+    if not isinstance(networks, Mapping):
+        networks = {networks.architecture if isinstance(networks, Network) else type(networks).__name__: networks}
+    bare = [name for name, network in networks.items() if not isinstance(network, Network)]
+    if bare and not isinstance(images, Tensor):
+        raise ModelError(f"{bare[0]} is a plain module and doesn't say how images must be prepared. Give a Network, or images as a tensor.")
+    return {name: network if isinstance(network, Network) else _Plain(network) for name, network in networks.items()}
+
+
+def _options(explainers: dict[str, Any], settings: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return every setting of every method, those not given at their defaults."""
+    unknown = [name for name in settings if name not in explainers]
+    if unknown:
+        near = nearest(unknown[0], explainers)
+        raise SettingError(f'settings are given for "{unknown[0]}", which is none of the methods {", ".join(explainers)}.', near=near)
+    checked = {}
+    for method, explainer in explainers.items():
+        given = registry.check_options(explainer, settings.get(method, {}), where=f"explain.{method}")
+        defaults = {name: default for name, (_, default) in registry.options(explainer).items() if name != "tap"}
+        checked[method] = {**defaults, **given}
+    return checked
+
+
+def _targets(named: dict[str, Any], images: Subset | Tensor, target: Any, batch_size: int) -> dict[str, np.ndarray]:
+    """Return int64 [N] for each network."""
+    if not isinstance(target, str):
+        given = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
+        if given.shape != (len(images),) or given.dtype.kind not in "iu":
+            raise TargetError(
+                f"target must hold one class number for each of the {len(images)} images; it is {given.dtype} {list(given.shape)}."
+            )
+        return dict.fromkeys(named, given)
+    if target == "predicted":
+        return {name: network.logits(images, batch_size).argmax(1) for name, network in named.items()}
+    if target == "teacher":
+        if "teacher" not in named:
+            raise TargetError(
+                f'target = "teacher", but no network of that name is given, only {", ".join(named)}. Use target = "predicted".'
+            )
+        return dict.fromkeys(named, named["teacher"].logits(images, batch_size).argmax(1))
+    if target == "label":
+        return dict.fromkeys(named, _labels(images))
+    raise TargetError(f'target = "{target}" can be predicted, teacher, label, or one class per image.')
+
+
+def _labels(images: Subset | Tensor) -> np.ndarray:
+    if isinstance(images, Tensor):
+        raise TargetError('target = "label" needs images with labels. Give a Subset, or the classes as an array.')
+    if images.targets.ndim != 1:
+        raise TargetError('target = "label" names no single class where images have several. Give one class per image.')
+    return images.targets
+
+
+def _explain_one(
+    name: str,
+    network: Any,
+    images: Subset | Tensor,
+    targets: np.ndarray,
+    explainers: dict[str, Any],
+    options: dict[str, dict[str, Any]],
+    tap: str,
+    batch_size: int,
+) -> list[Explanation]:
+    chosen: dict[str, dict[str, Any]] = {}  # per method: its settings with the tap that was chosen
+    maps: dict[str, list[np.ndarray]] = {method: [] for method in explainers}
+    seconds = dict.fromkeys(explainers, 0.0)
+    size, start = (0, 0), 0
+    for batch in _batches(name, network, images, batch_size):
+        if not chosen:
+            size = (batch.shape[2], batch.shape[3])
+            chosen = _with_taps(name, find_taps(network.model, size=size, channels=batch.shape[1]), explainers, options, tap)
+        which = torch.from_numpy(targets[start : start + len(batch)]).to(batch.device)
+        start += len(batch)
+        for method, explainer in explainers.items():
+            before = _now(batch)
+            found = explainer(network.model, batch, which, **chosen[method])
+            seconds[method] += _now(batch) - before
+            maps[method].append(found.detach().cpu().numpy())
+    return [
+        Explanation(
+            maps=np.concatenate(maps[method]).astype(np.float32), targets=targets.astype(np.int64), model=name, method=method,
+            layer=chosen[method].get("tap", ""), image_size=size, signed=explainer.traits["signed"],
+            variant=str(chosen[method].get("variant", "")), settings=chosen[method], seconds=seconds[method] / len(images),
+        )
+        for method, explainer in explainers.items()
+    ]  # fmt: skip
+
+
+def _with_taps(
+    name: str, taps: Taps, explainers: dict[str, Any], options: dict[str, dict[str, Any]], tap: str
+) -> dict[str, dict[str, Any]]:
+    chosen = {}
+    remarks = set()
+    for method, explainer in explainers.items():
+        chosen[method] = dict(options[method])
+        if explainer.traits.get("taps"):
+            place = taps.choose(options[method].get("tap", tap))
+            chosen[method]["tap"] = place.name
+            remarks.add(taps.remark(place))
+    for remark in sorted(remarks - {""}):
+        say(f"{name}: {remark}")
+    return chosen
+
+
+def _batches(name: str, network: Any, images: Subset | Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Yield the network's input on its own device and of its own type."""
+    like = reference(network.model)
+    batches = network.inputs(images, batch_size)
+    for batch in track(batches, f"maps of {name}", total=math.ceil(len(images) / batch_size), each=batch_size):
+        yield batch.to(like)
+
+
+def _now(batch: Tensor) -> float:
+    """Return the time at which all work given to the device so far is done."""
+    if batch.is_cuda:
+        torch.cuda.synchronize(batch.device)
+    return time.perf_counter()

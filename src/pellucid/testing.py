@@ -1,0 +1,318 @@
+"""Contracts that every part must keep, ours or a stranger's: one list of checks for each kind.
+
+Each check is a plain function that raises AssertionError with a sentence. In a test of your own package::
+
+    from pellucid.testing import check_explainer
+    def test_my_explainer():
+        check_explainer(my_explainer)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.core import registry
+from pellucid.core.errors import PellucidError, TapError, TargetError
+from pellucid.core.records import ImageSpec, Task
+
+TOLERANCE = 1e-5  # share of the largest value by which a batch may differ from one by one in float32
+
+
+# ---- explainers: function(model, images, targets, *, settings) -> maps [N, h, w]
+
+
+def check_explainer(explainer: str | Callable[..., Tensor]) -> None:
+    """Run all checks on an explainer, given by name or as the function itself.
+
+    Raises
+    ------
+    AssertionError
+        The first contract that is broken, in a sentence.
+    """
+    found = registry.get("explainers", explainer) if isinstance(explainer, str) else explainer
+    for check in EXPLAINER_CHECKS:
+        check(found)
+
+
+def check_says_what_it_is(explainer: Any) -> None:
+    """It is decorated with ``@part(signed=..., taps=...)``, has a docstring, and all its settings have defaults."""
+    traits = getattr(explainer, "traits", {})
+    assert isinstance(traits.get("signed"), bool), f"{_name(explainer)}: decorate it with @part(signed=True) or @part(signed=False)."
+    assert (explainer.__doc__ or "").strip(), f"{_name(explainer)}: has no docstring."
+    settings = registry.options(explainer)
+    assert not traits.get("taps") or "tap" in settings, f"{_name(explainer)}: says it reads taps but has no setting `tap`."
+    for name, (_, default) in settings.items():
+        assert default is not _NOTHING, f"{_name(explainer)}: setting {name} has no default."
+
+
+def check_gives_a_map_for_each_image(explainer: Any) -> None:
+    """Maps are finite floats [N, h, w], also for one image and for odd, non-square images."""
+    model = tiny_network()
+    for n, height, width in ((3, 32, 32), (1, 32, 32), (2, 33, 47)):
+        maps = explainer(model, _images(n, height, width), _targets(n))
+        assert maps.ndim == 3 and len(maps) == n, f"{_name(explainer)}: gives {list(maps.shape)} for {n} images, not [N, h, w]."
+        assert maps.is_floating_point() and torch.isfinite(maps).all(), f"{_name(explainer)}: gives values that aren't finite."
+        assert not maps.requires_grad, f"{_name(explainer)}: gives maps that are still part of a graph; detach them."
+
+
+def check_batch_equals_one_by_one(explainer: Any) -> None:
+    """An image's map doesn't depend on the images beside it."""
+    model, images, targets = tiny_network(), _images(4, 32, 40), _targets(4)
+    together = explainer(model, images, targets)
+    alone = torch.cat([explainer(model, images[i : i + 1], targets[i : i + 1]) for i in range(4)])
+    error = (together - alone).abs().max() / alone.abs().max().clamp_min(1e-12)
+    assert error <= TOLERANCE, f"{_name(explainer)}: a batch differs from one by one by {error:.1e} of the largest value."
+
+
+def check_leaves_the_network_as_it_was(explainer: Any) -> None:
+    """Mode of each module, statistics, gradients, frozen parameters, hooks, images and the random state are afterwards as before."""
+    model, images, targets = tiny_network(), _images(2, 32, 32), _targets(2)
+    with _unchanged(model, images, _name(explainer)):
+        explainer(model, images, targets)
+
+
+def check_leaves_the_network_as_it_was_after_an_error(explainer: Any) -> None:
+    """An error inside the network's own forward pass leaves mode, statistics and hooks as before."""
+    model, images, targets = tiny_network(), _images(2, 32, 32), _targets(2)
+    explainer(model, images, targets)  # whatever is looked up once is known now
+
+    def fail(module: nn.Module, args: tuple[Any, ...]) -> None:
+        raise ZeroDivisionError("planted")
+
+    handle = model.head.register_forward_pre_hook(fail)  # type: ignore[union-attr]
+    try:
+        with _unchanged(model, images, _name(explainer)), contextlib.suppress(ZeroDivisionError, PellucidError):
+            explainer(model, images, targets)
+            raise AssertionError(f"{_name(explainer)}: swallows an error of the network.")
+    finally:
+        handle.remove()
+
+
+def check_works_frozen_and_without_gradients(explainer: Any) -> None:
+    """Frozen parameters and ``torch.no_grad`` give the same maps."""
+    model, images, targets = tiny_network(), _images(2, 32, 32), _targets(2)
+    expected = explainer(model, images, targets)
+    frozen = copy.deepcopy(model).requires_grad_(False)
+    with torch.no_grad():
+        found = explainer(frozen, images, targets)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7), f"{_name(explainer)}: gives other maps for a frozen network."
+
+
+def check_refuses_what_is_not_there(explainer: Any) -> None:
+    """A class that the network hasn't is a TargetError (class methods), an unknown tap a TapError (methods that read taps)."""
+    model, images = tiny_network(), _images(2, 32, 32)
+    if explainer.traits["signed"]:
+        for wrong in (torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0])):
+            assert _raises(TargetError, explainer, model, images, wrong), (
+                f"{_name(explainer)}: accepts targets {wrong.tolist()} of 3 classes."
+            )
+    if explainer.traits.get("taps"):
+        assert _raises(TapError, explainer, model, images, _targets(2), tap="layer9"), f"{_name(explainer)}: accepts an unknown tap."
+
+
+EXPLAINER_CHECKS: list[Callable[[Any], None]] = [
+    check_says_what_it_is,
+    check_gives_a_map_for_each_image,
+    check_batch_equals_one_by_one,
+    check_leaves_the_network_as_it_was,
+    check_leaves_the_network_as_it_was_after_an_error,
+    check_works_frozen_and_without_gradients,
+    check_refuses_what_is_not_there,
+]
+
+
+# ---- models: function(*, n_classes, channels, size, settings) -> nn.Module
+
+
+def check_model(model: str | Callable[..., nn.Module], *, size: int = 64) -> None:
+    """Run all checks on a network, given by its name for ``build`` or as the function that makes it.
+
+    Raises
+    ------
+    AssertionError
+        The first contract that is broken, in a sentence.
+    """
+    for check in MODEL_CHECKS:
+        check(model, size)
+
+
+def check_maps_images_to_logits(model: Any, size: int) -> None:
+    """Grey and colour images [N, C, H, W] give finite logits [N, K]."""
+    for channels, n_classes in ((1, 2), (3, 5)):
+        network = _make(model, n_classes, channels, size).eval()
+        logits = network(_images(2, size, size, channels))
+        assert logits.shape == (2, n_classes), f"{_name(model)}: gives {list(logits.shape)} for 2 images and {n_classes} classes."
+        assert torch.isfinite(logits).all(), f"{_name(model)}: gives logits that aren't finite."
+
+
+def check_seed_decides_the_weights(model: Any, size: int) -> None:
+    """The same random state gives the same weights; a network built by name leaves the global random state alone."""
+    before = torch.random.get_rng_state()
+    first, second = (_make(model, 3, 3, size).state_dict() for _ in range(2))
+    if isinstance(model, str):
+        assert torch.equal(before, torch.random.get_rng_state()), f"{_name(model)}: building draws from the global random state."
+    assert all(torch.equal(first[name], second[name]) for name in first), f"{_name(model)}: the same seed gives other weights."
+
+
+def check_has_taps(model: Any, size: int) -> None:
+    """Spatial taps are found, and gradients of the logits reach the last map."""
+    from pellucid.models.taps import find_taps, forward_with
+
+    network = _make(model, 3, 3, size)
+    taps = find_taps(network, size=size, channels=3)
+    outputs = forward_with(network, _images(2, size, size), ["last_map", "pooled"], gradients=True)
+    assert outputs["last_map"].shape == (2, *taps.last_map.shape), f"{_name(model)}: last_map has another shape than the dry run said."
+    with torch.enable_grad():
+        chosen = (outputs.logits * torch.tensor([1.0, -0.5, 0.25])).sum()
+    (gradient,) = torch.autograd.grad(chosen, outputs["last_map"])
+    assert gradient.abs().max() > 0, f"{_name(model)}: no gradient reaches the last map, {taps.last_map.name}."
+
+
+def check_model_batch_equals_one_by_one(model: Any, size: int) -> None:
+    """In eval mode an image's logits don't depend on the images beside it."""
+    network, images = _make(model, 3, 3, size).eval(), _images(3, size, size)
+    with torch.no_grad():
+        together, alone = network(images), torch.cat([network(images[i : i + 1]) for i in range(3)])
+    error = (together - alone).abs().max() / alone.abs().max().clamp_min(1e-6)
+    assert error <= 1e-4, f"{_name(model)}: a batch differs from one by one by {error:.1e} of the largest logit."
+
+
+def check_every_parameter_learns(model: Any, size: int) -> None:
+    """In training a gradient reaches every parameter."""
+    network = _make(model, 3, 3, size).train()
+    network(_images(4, size, size)).pow(2).sum().backward()
+    idle = [name for name, parameter in network.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert not idle, f"{_name(model)}: no gradient reaches {', '.join(idle[:5])}."
+
+
+def check_survives_saving(model: Any, size: int) -> None:
+    """Saved and loaded again, it gives the very same logits."""
+    from pellucid.models.saved import CUSTOM, Network, load
+
+    module = _make(model, 3, 3, size)
+    spec, task = ImageSpec(size, 3, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), Task("single", ("a", "b", "c"))
+    network = Network(module, spec, task, architecture=model if isinstance(model, str) else CUSTOM)
+    images = _images(2, size, size)
+    with tempfile.TemporaryDirectory() as folder:
+        network.save(Path(folder) / "network.safetensors")
+        again = load(Path(folder) / "network.safetensors", model=None if isinstance(model, str) else _make(model, 3, 3, size))
+    assert (network.logits(images) == again.logits(images)).all(), f"{_name(model)}: gives other logits after saving and loading."
+
+
+MODEL_CHECKS: list[Callable[[Any, int], None]] = [
+    check_maps_images_to_logits,
+    check_seed_decides_the_weights,
+    check_has_taps,
+    check_model_batch_equals_one_by_one,
+    check_every_parameter_learns,
+    check_survives_saving,
+]
+
+
+# ---- what the checks look at
+
+
+class _Tiny(nn.Module):
+    """Two stages with batch norm, an activation in place and dropout; 3 classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True))
+        self.layer2 = nn.Sequential(nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.dropout(self.layer2(self.layer1(images)).mean((2, 3))))
+
+
+def tiny_network() -> nn.Module:
+    """Return the network that explainers are checked on: always the same, in training mode but for one module."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(0)
+        model = _Tiny()
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0, 0.1)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.5, 1.5)
+    model.train()
+    model.layer1.eval()  # a module with a flag of its own must get just that one back
+    return model
+
+
+_NOTHING = inspect.Parameter.empty
+
+
+def _name(thing: Any) -> str:
+    return thing if isinstance(thing, str) else getattr(thing, "__name__", type(thing).__name__)
+
+
+def _make(model: Any, n_classes: int, channels: int, size: int) -> nn.Module:
+    from pellucid.models.build import build
+
+    if isinstance(model, str):
+        return build(model, n_classes=n_classes, channels=channels, size=size, seed=3)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(3)
+        return model(n_classes=n_classes, channels=channels, size=size)
+
+
+def _images(n: int, height: int, width: int, channels: int = 3) -> Tensor:
+    return torch.randn(n, channels, height, width, generator=torch.Generator().manual_seed(n + height))
+
+
+def _targets(n: int) -> Tensor:
+    return torch.arange(n) % 3
+
+
+def _raises(kind: type[Exception], function: Any, *args: Any, **settings: Any) -> bool:
+    try:
+        function(*args, **settings)
+    except kind:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+def _state(model: nn.Module, images: Tensor) -> dict[str, Any]:
+    """Return all that an explainer might change, as plain values to be compared."""
+    return {
+        "the mode of its modules": [module.training for module in model.modules()],
+        "hooks": [(len(module._forward_hooks), len(module._forward_pre_hooks), len(module._backward_hooks)) for module in model.modules()],
+        "weights or statistics": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "gradients": [None if parameter.grad is None else parameter.grad.clone() for parameter in model.parameters()],
+        "which parameters are frozen": [parameter.requires_grad for parameter in model.parameters()],
+        "the images": (images.clone(), images.requires_grad),
+        "whether gradients are on": torch.is_grad_enabled(),
+        "the random state": torch.random.get_rng_state(),
+    }
+
+
+@contextlib.contextmanager
+def _unchanged(model: nn.Module, images: Tensor, name: str) -> Iterator[None]:
+    before = _state(model, images)
+    yield
+    after = _state(model, images)
+    changed = [what for what in before if not _same(before[what], after[what])]
+    assert not changed, f"{name}: changes {', '.join(changed)}."
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
