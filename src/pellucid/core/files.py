@@ -15,7 +15,7 @@ from typing import IO, Any
 from pellucid.core.errors import StorageError
 
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-_FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM}
+_FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST}  # the last two: a file stands where a folder should be
 _hits: dict[str, int] = {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -155,7 +156,7 @@ class Explanation:
     @property
     def dead(self) -> np.ndarray:
         """Return bool [N]: maps that say nothing, because they are constant, hold NaN, or have no positive part."""
-        flat = self.positive().reshape(len(self.maps), -1)
+        flat = self.positive().reshape(len(self.maps), math.prod(self.maps.shape[1:]))
         finite = np.isfinite(flat).all(1)
         spread = np.where(finite, flat.max(1, initial=-np.inf) - flat.min(1, initial=np.inf), 0.0)
         return ~finite | (spread <= 1e-12 * np.maximum(np.abs(np.nan_to_num(flat)).max(1, initial=0.0), 1e-30))

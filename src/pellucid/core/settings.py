@@ -16,13 +16,13 @@ from pellucid.core.errors import SettingError, did_you_mean, nearest
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class _OpenSection(_Section):
     """A section that names a part and carries that part's own settings too."""
 
-    model_config = ConfigDict(extra="allow", validate_default=True)
+    model_config = ConfigDict(extra="allow", validate_default=True, allow_inf_nan=False)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -203,7 +203,8 @@ def _problem(detail: Any, content: dict[str, Any]) -> tuple[str, list[str]]:
         choices = section_fields(path[0]) if len(path) > 1 else list(Settings.model_fields)
         kind = f'[{section}]: "{name}" is no setting.' if section else f'"{name}" is no section.'
         return kind + did_you_mean(name, choices), nearest(name, choices)
-    return f"[{section}] {name} = {detail['input']!r}: {detail['msg'].lower()}.", []
+    where = f"[{section}] {name}" if section else name
+    return f"{where} = {detail['input']!r}: {detail['msg'].lower()}.", []
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -215,12 +216,19 @@ def _apply(content: dict[str, Any], override: str) -> None:
         content = content.setdefault(step, {})
         if not isinstance(content, dict):
             raise SettingError(f'"{override}": {step} is a value, not a section.', setting=key)
-    content[steps[-1]] = _value(text.strip())
+    content[steps[-1]] = _value(text.strip(), is_text=_type_of(steps) is str)
 
 
-def _value(text: str) -> Any:
-    """Read the right side of an override: TOML where it is TOML, else the text itself."""
+def _value(text: str, *, is_text: bool) -> Any:
+    """Read the right side of an override: TOML where it is TOML, else the text itself; a folder may be called 2024."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return text if is_text and not isinstance(value, str) else value
+
+
+def _type_of(steps: list[str]) -> Any:
+    section = Settings.model_fields.get(steps[0])
+    field = section.annotation.model_fields.get(steps[1]) if section and len(steps) == 2 else None  # type: ignore[union-attr]
+    return field.annotation if field else None

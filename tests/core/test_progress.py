@@ -1,0 +1,87 @@
+"""Progress: plain lines where nobody sees a bar, a bar in a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from pellucid.core import progress
+
+TRACK = """
+import time
+from pellucid.core.progress import track
+print(sum(1 for _ in (time.sleep(0.05) or i for i in track(range(8), "decoding ümlauts", each=4))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (3599.7, "1 h 0 min"), (7500, "2 h 5 min")],
+)
+def test_durations_read_as_a_person_says_them(seconds, text):
+    """Rounded to what matters at that length."""
+    assert progress.duration(seconds) == text
+
+
+def test_lines_hold_rate_and_remaining_time(monkeypatch, capsys):
+    """By a clock that gains 10 s per item, every second item is reported: 8 images at 0.4 per second, 60 s to go, and so on."""
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    items = list(progress.track("abcdefgh", "decoding", each=4))
+    captured = capsys.readouterr()
+    assert items == list("abcdefgh")
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "decoding: 8 images, 0.4 images/s, 1 min 0 s left",
+        "decoding: 16 images, 0.4 images/s, 40 s left",
+        "decoding: 24 images, 0.4 images/s, 20 s left",
+        "decoding: 32 images, 0.4 images/s, 0 s left",
+    ]
+
+
+def test_lines_without_a_total_promise_nothing(monkeypatch, capsys):
+    """A stream of unknown length shows count and rate alone; `total` supplies the length."""
+    for total, expected in ((None, "x: 2 batches, 0.1 batches/s"), (4, "x: 2 batches, 0.1 batches/s, 20 s left")):
+        clock = iter(range(0, 1000, 10))
+        monkeypatch.setattr(progress.time, "monotonic", lambda clock=clock: next(clock))
+        list(progress.track(iter([1, 2]), "x", unit="batches", total=total))
+        assert capsys.readouterr().err.splitlines() == [expected]
+
+
+def test_short_work_prints_nothing(capsys):
+    """Under fifteen seconds a log gets no line."""
+    assert list(progress.track(range(3), "x")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar():
+    """In a pseudo-terminal the label, a percentage and the rate appear, and the output stays clean."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRACK],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # Linux says EIO when the other side is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    output, _ = process.communicate(timeout=20)
+    text = shown.decode()
+    assert output.strip() == "8"
+    assert "decoding ümlauts" in text
+    assert "images/s" in text
+    assert " %" in text

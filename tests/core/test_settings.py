@@ -1,0 +1,141 @@
+"""The experiment file: every setting explained, mistakes told all at once with the nearest names, overrides typed."""
+
+from __future__ import annotations
+
+import pytest
+
+from pellucid.core import settings
+from pellucid.core.errors import SettingError
+from pellucid.core.settings import Settings
+
+SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items()}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_has_a_description_and_a_valid_default(section):
+    """Each is a sentence a user can act on, and what isn't given is valid as it stands."""
+    model = SECTIONS[section]
+    assert model.__doc__
+    for name, field in model.model_fields.items():
+        assert field.description, f"{section}.{name}"
+        assert field.description.endswith("."), f"{section}.{name}: {field.description}"
+        assert not field.is_required(), f"{section}.{name}"
+    model()
+
+
+def test_an_unknown_setting_offers_the_nearest():
+    """The message gives file, section and name; a program finds the near names as an attribute."""
+    with pytest.raises(SettingError, match=r'^x\.toml \[measure\]: "margn" is no setting\. Did you mean "margin"\?$') as caught:
+        settings.parse({"measure": {"margn": 0.1}}, where="x.toml")
+    assert caught.value.near == ("margin",)
+
+
+def test_an_unknown_section_offers_the_nearest():
+    """A whole table that doesn't exist is named as such."""
+    with pytest.raises(SettingError, match=r'"techer" is no section\. Did you mean "teacher"\?'):
+        settings.parse({"techer": {"lr": 1}})
+
+
+def test_all_problems_come_in_one_message():
+    """An unknown setting, a wrong type, a value out of range, one that is no choice, and a value in place of a section."""
+    content = {"measure": {"margn": 1}, "teacher": {"lr": "fast", "epochs": -1, "schedule": "cosin"}, "run": 5, "data": {"size": 4}}
+    with pytest.raises(SettingError) as caught:
+        settings.parse(content, where="x.toml")
+    message = str(caught.value)
+    for part in (
+        '"margn" is no setting',
+        "[teacher] lr = 'fast'",
+        "[teacher] epochs = -1",
+        "[teacher] schedule = 'cosin'",
+        "[data] size = 4",
+        "run = 5",
+    ):
+        assert part in message
+    assert "\n" not in message
+    assert "[]" not in message
+
+
+def test_settings_of_parts_are_kept_for_the_part():
+    """What a section doesn't know belongs to the model, the loss, the source, or (as a table) the explainer."""
+    found = settings.parse(
+        {"student": {"preset": "small"}, "distill": {"alpha": 0.4}, "explain": {"grad_cam": {"tap": "conv3"}}, "data": {"n_subjects": 8}}
+    )
+    assert found.student.options == {"preset": "small"}
+    assert found.distill.options == {"alpha": 0.4}
+    assert found.explain.options == {"grad_cam": {"tap": "conv3"}}
+    assert found.data.options == {"n_subjects": 8}
+    assert Settings().distill.options == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "name", "value"),
+    [
+        ("teacher.epochs=3", "teacher", "epochs", 3),
+        ("student.lr=1e-3", "student", "lr", 0.001),
+        ("teacher.pretrained=true", "teacher", "pretrained", True),
+        ('data.source="a = b"', "data", "source", "a = b"),
+        ("data.source=../my images/ä.zip", "data", "source", "../my images/ä.zip"),
+        ('data.where=source == "odir"', "data", "where", 'source == "odir"'),
+        ('data.view_parts=["crop"]', "data", "view_parts", ["crop"]),
+        ("data.window=[0, 80.5]", "data", "window", (0.0, 80.5)),
+        (" run.seed = 7 ", "run", "seed", 7),
+        ("run.title=", "run", "title", ""),
+    ],
+)
+def test_overrides_are_read_as_toml_else_as_text(override, section, name, value):
+    """Numbers, booleans and lists are what TOML says; a bare word needs no quotes in a shell."""
+    found = getattr(getattr(settings.from_overrides([override]), section), name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("text", ["2024", "true", "1e5", "2024-05-01"])
+def test_text_that_looks_like_a_number_stays_text(text):
+    """A folder may be called 2024: where a setting is text, an override needs no second pair of quotes."""
+    assert settings.from_overrides([f"data.source={text}"]).data.source == text
+
+
+def test_overrides_win_over_the_file_and_reach_deep(tmp_path):
+    """The last one said counts, and a dotted key makes the tables it needs."""
+    path = tmp_path / "ä b.toml"
+    path.write_text("[teacher]\nepochs = 3\nlr = 0.5\n", encoding="utf-8")
+    found = settings.load(path, ["teacher.epochs=4", "teacher.epochs=5", "explain.grad_cam.tap=conv2"])
+    assert (found.teacher.epochs, found.teacher.lr) == (5, 0.5)
+    assert found.explain.options == {"grad_cam": {"tap": "conv2"}}
+
+
+@pytest.mark.parametrize("override", ["teacher.epochs", "epochs=3", "=3", "teacher.=3", ".epochs=3", "--help"])
+def test_a_malformed_override_says_how_it_looks(override):
+    """The text that was given stands in the message, with an example."""
+    with pytest.raises(SettingError, match=r"an override looks like section\.setting=value") as caught:
+        settings.from_overrides([override])
+    assert override in str(caught.value)
+
+
+def test_an_override_through_a_value_is_refused():
+    """`teacher.lr.x=1` would overwrite a number with a table."""
+    with pytest.raises(SettingError, match="lr is a value, not a section"):
+        settings.from_overrides(["teacher.lr=1", "teacher.lr.x=1"])
+
+
+@pytest.mark.parametrize("content", [b"[data\n", b"\xff\xfe\x00", b"a = 1\na = 2\n", b"\x00\x01"])
+def test_what_is_no_toml_is_named_with_its_path(tmp_path, content):
+    """Broken, binary and double are all told in one line with the file's name."""
+    path = tmp_path / "ä b.toml"
+    path.write_bytes(content)
+    with pytest.raises(SettingError, match=r"ä b\.toml: not a readable experiment file") as caught:
+        settings.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    """The message names the file and the command."""
+    with pytest.raises(SettingError, match=r"x\.toml: there is no such file\. `pellucid init FOLDER` writes one\."):
+        settings.load(tmp_path / "x.toml")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0"])
+def test_a_learning_rate_is_a_positive_number(value):
+    """NaN and infinity are no learning rates either."""
+    with pytest.raises(SettingError, match="lr = "):
+        settings.from_overrides([f"teacher.lr={value}"])
