@@ -316,3 +316,139 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
     return bool(a == b)
+
+
+# ---- measures: function(judged, *, settings) -> Judgement
+
+
+def check_measure(measure: str | Callable[..., Any]) -> None:
+    """Run all checks on a measure, given by name or as the function itself.
+
+    Raises
+    ------
+    AssertionError
+        The first contract that is broken, in a sentence.
+    """
+    found = registry.get("measures", measure) if isinstance(measure, str) else measure
+    for check in MEASURE_CHECKS:
+        check(found)
+
+
+def check_measure_says_what_it_is(measure: Any) -> None:
+    """It is decorated with ``@part()``, has a docstring, and all its settings have defaults."""
+    assert hasattr(measure, "traits"), f"{_name(measure)}: decorate it with @part()."
+    assert (measure.__doc__ or "").strip(), f"{_name(measure)}: has no docstring."
+    for name, (_, default) in registry.options(measure).items():
+        assert default is not _NOTHING, f"{_name(measure)}: setting {name} has no default."
+
+
+def check_measurements_are_complete(measure: Any) -> None:
+    """A figure has an n and lies in its interval, an interval says how it was made, what is undefined says why, all of it as JSON."""
+    import json
+
+    from pellucid.core.records import Measurement
+
+    judged = tiny_judged()
+    for row in measure(judged).measurements:
+        label = f"{_name(measure)}: {row.name} of {row.model or 'the data'}, {row.stratum}"
+        if row.value is None:
+            assert row.reason and row.low is None and row.high is None, f"{label}: is undefined and doesn't say why."
+        else:
+            assert row.n_images or row.method, f"{label}: rests on no image, and says not how it was counted."
+        assert (row.low is None) == (row.high is None), f"{label}: has half an interval."
+        if row.value is not None and row.low is not None and row.high is not None:
+            assert row.low <= row.value <= row.high, f"{label}: {row.value} lies outside [{row.low}, {row.high}]."
+            assert row.method, f"{label}: says not how its interval was made."
+        assert Measurement.from_json(json.loads(json.dumps(row.to_json(), allow_nan=False))) == row, f"{label}: doesn't survive as JSON."
+
+
+def check_measurements_are_told_apart(measure: Any) -> None:
+    """No two rows have the same name, networks, method and stratum."""
+    keys = [(row.name, row.model, row.by, row.split, row.stratum) for row in measure(tiny_judged()).measurements]
+    twice = {key for key in keys if keys.count(key) > 1}
+    assert not twice, f"{_name(measure)}: gives {sorted(twice)[0]} more than once."
+
+
+def check_values_per_image_fit_the_images(measure: Any) -> None:
+    """Each array has one plain number for each test image, explained or not."""
+    judged = tiny_judged()
+    for name, values in measure(judged).per_image.items():
+        assert values.shape == (len(judged.images),), f"{_name(measure)}: {name} has shape {values.shape} for {len(judged.images)} images."
+        assert values.dtype.kind in "bif", f"{_name(measure)}: {name} holds {values.dtype}, not numbers."
+
+
+def check_measure_leaves_networks_as_they_were(measure: Any) -> None:
+    """Mode of each module, statistics, gradients, hooks and the random state are afterwards as before."""
+    judged = tiny_judged()
+    with contextlib.ExitStack() as stack:
+        for network in judged.networks.values():
+            stack.enter_context(_unchanged(network.model, torch.zeros(1), _name(measure)))
+        measure(judged)
+
+
+def check_measure_is_deterministic(measure: Any) -> None:
+    """Asked twice it says the same, but for times, whose `method` begins with "measured"."""
+    judged = tiny_judged()
+    first, second = ([row for row in measure(judged).measurements if not row.method.startswith("measured")] for _ in range(2))
+    assert first == second, f"{_name(measure)}: gives other values the second time."
+
+
+def check_measure_does_without(measure: Any) -> None:
+    """One network alone, without maps, masks, subjects and validation images: words or figures, no error."""
+    for row in measure(tiny_judged(bare=True)).measurements:
+        assert row.value is not None or row.reason, f"{_name(measure)}: {row.name} is undefined and doesn't say why."
+
+
+MEASURE_CHECKS: list[Callable[[Any], None]] = [
+    check_measure_says_what_it_is,
+    check_measurements_are_complete,
+    check_measurements_are_told_apart,
+    check_values_per_image_fit_the_images,
+    check_measure_leaves_networks_as_they_were,
+    check_measure_is_deterministic,
+    check_measure_does_without,
+]
+
+
+def tiny_judged(*, bare: bool = False) -> Any:
+    """Return what measures are checked on: twelve images of six subjects, half of them with a mask, three untrained networks.
+
+    With `bare` one network alone, without maps, masks, subjects and validation images.
+    """
+    import numpy as np
+
+    from pellucid.core.settings import MeasureSettings
+    from pellucid.data.dataset import Dataset, Subset
+    from pellucid.data.store import Store
+    from pellucid.explainers.explain import explain
+    from pellucid.measures.judged import Judged
+    from pellucid.models.saved import Network
+    from pellucid.stats.intervals import resample
+
+    targets = np.repeat(np.arange(6) % 3, 2)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    masks = np.zeros((12, 32, 32), np.uint8)
+    masks[:6, 4:12, 8:20] = 1
+    task = Task("single", ("a", "b", "c"))
+    subjects = [] if bare else [f"subject {i // 2}" for i in range(12)]
+    dataset = Dataset("tiny", task, [str(i) for i in range(12)], targets, read=lambda i: pixels[i], content="tiny", subjects=subjects)
+    images = Subset(dataset, Store(pixels, None if bare else masks), np.arange(12), "test")
+    spec = ImageSpec(32, 3, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    networks = {role: Network(tiny_network(), spec, task) for role in (["student"] if bare else ["teacher", "base", "student"])}
+    for number, network in enumerate(networks.values()):
+        with torch.no_grad():
+            network.model.head.weight.add_(0.3 * number * _images(3, 1, 8, 1)[:, 0, 0])  # type: ignore[union-attr, operator]
+    logits = {role: network.logits(images) for role, network in networks.items()}
+    rows = np.arange(0, 12, 2)
+    settings = MeasureSettings(resamples=100)
+    return Judged(
+        networks=networks,
+        images=images,
+        logits=logits,
+        val_logits={} if bare else logits,
+        val_targets=np.empty(0, np.int64) if bare else targets,
+        explanations=[] if bare else explain(dict(networks), images[rows]),
+        rows=rows[:0] if bare else rows,
+        settings=settings,
+        weights=resample(targets, images.units, resamples=settings.resamples),
+    )

@@ -120,7 +120,7 @@ def latencies(models: Mapping[str, tuple[nn.Module, Tensor]], *, least: int, mos
     import torch
 
     def forward(model: nn.Module, images: Tensor) -> Any:
-        return lambda number: model(images)
+        return lambda number: model(images).cpu()  # waits for the result where the network runs on another device
 
     with torch.inference_mode():
         return timing.in_turns({name: forward(*pair) for name, pair in models.items()}, least=least, most=most, seconds=seconds)
@@ -195,7 +195,7 @@ def _times(judged: Judged) -> list[Measurement]:
         single = {role: (networks[role].model, _random_images(networks[role], 1)) for role in judged.roles}
         batched = {role: (networks[role].model, _random_images(networks[role], BATCH)) for role in judged.roles}
         one = latencies(single, least=30, most=200, seconds=10.0)
-        many = latencies(batched, least=5, most=20, seconds=10.0)
+        many = latencies(batched, least=3, most=20, seconds=10.0)
     found = []
     for role in judged.roles:
         conditions = f"float32, {threads} thread{'s' if threads > 1 else ''}, {networks[role].spec.size} px, networks in turns"

@@ -255,13 +255,10 @@ def _job(model: nn.Module, images: Tensor, explanation: Explanation, which: np.n
     import torch
 
     explainer = registry.get("explainers", explanation.method)
-    options = {key: value for key, value in explanation.settings.items() if key != "tap"}
-    if explainer.traits.get("taps"):
-        options["tap"] = explanation.layer
     targets = torch.from_numpy(explanation.targets[which]).to(images.device)
 
     def explain(number: int) -> object:
-        raw = explainer(model, images[number : number + 1], targets[number : number + 1], **options)
+        raw = explainer(model, images[number : number + 1], targets[number : number + 1], **explanation.settings)
         positive = raw.clamp_min(0) if explanation.signed else raw
         return shapes.to_size(positive.detach().cpu().numpy(), explanation.image_size)
 
