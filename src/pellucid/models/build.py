@@ -337,7 +337,7 @@ def _adapt_first_convolution(model: nn.Module, found: dict[str, Tensor], wanted:
 
 def _other_channels(weight: Tensor, channels: int) -> Tensor:
     """Return a first convolution that gives for a grey image what it gave for the same image in three equal channels."""
-    total = weight.sum(1, keepdim=True)
+    total = (weight.float() if weight.itemsize < 4 else weight).sum(1, keepdim=True)  # files often hold float16
     return total.repeat(1, channels, 1, 1) / channels
 
 

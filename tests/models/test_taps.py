@@ -1,0 +1,344 @@
+"""Taps: named places found in any network by one dry run, and forward passes that hand out what flows there."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pellucid.core.errors import ModelError, TapError
+from pellucid.models.build import build
+from pellucid.models.taps import evaluating, find_taps, forward_with, recording
+
+# name, settings that make it small, size, spatial taps that must be there with their grids, last map, width of pooled
+NETWORKS = [
+    ("resnet18", {}, 64, {"stem": 32, "layer1": 16, "layer2": 8, "layer3": 4, "layer4": 2}, "layer4", 512),
+    ("densenet121", {}, 96, {"stem": 48, "denseblock1": 24, "denseblock2": 12, "denseblock3": 6, "denseblock4": 3, "norm5": 3}, "norm5", 1024),
+    ("vgg19_bn", {"mlp_ratio": 0.01}, 64, {"features.5": 64, "features.12": 32, "features.25": 16, "features.38": 8, "features.51": 4},
+     "features.51", 4096),
+    ("mobilenetv3_small_100", {}, 64, {"blocks.0": 16, "blocks.1": 8, "blocks.3": 4, "blocks.5": 2}, "blocks.5", 576),
+    ("ghostnet_100", {}, 64, {"blocks.1": 16, "blocks.3": 8, "blocks.5": 4, "blocks.7": 2, "blocks.9": 2}, "blocks.9", 960),
+    ("regnety_004", {}, 64, {"stem": 32, "s1": 16, "s2": 8, "s3": 4, "s4": 2}, "s4", 440),
+    ("convnext_tiny", {}, 64, {"stem": 16, "stages.0": 16, "stages.1": 8, "stages.2": 4, "stages.3": 2}, "stages.3", 768),
+    ("deit_tiny_patch16_224", {}, 96, {"patch_embed": 6, "blocks.0": 6, "blocks.10": 6, "blocks.11.norm1": 6}, "blocks.11.norm1", 192),
+    ("swin_tiny_patch4_window7_224", {"depths": (1, 1, 2, 1)}, 96, {"layers.0": 24, "layers.1": 12, "layers.2": 6, "layers.3": 3, "norm": 3},
+     "norm", 768),
+    ("visformer_tiny", {}, 96, {"stem": 48, "stage1": 12, "stage2": 6, "stage3": 3, "norm": 3}, "norm", 384),
+    ("shufflenet_v2_x0_5", {}, 64, {"conv1": 32, "stage2": 8, "stage3": 4, "stage4": 2, "conv5": 2}, "conv5", 1024),
+    ("tf_efficientnet_lite0", {}, 64, {"stem": 32, "blocks.1": 16, "blocks.2": 8, "blocks.4": 4, "blocks.6": 2, "bn2": 2}, "bn2", 1280),
+    ("cnn5", {}, 64, {"layer1": 64, "layer2": 32, "layer3": 16, "layer4": 8, "layer5": 8}, "layer5", 264),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "settings", "size", "grids", "last", "width"), NETWORKS, ids=[row[0] for row in NETWORKS])
+def test_taps_of_every_kind_of_network(name, settings, size, grids, last, width):
+    """Stages are found under their own names; maps come as [N, C, h, w], match a plain hook, and carry gradient; logits stay the same."""
+    model = build(name, n_classes=3, size=size, **settings).requires_grad_(False)
+    taps = find_taps(model, size=size, channels=3)
+    found = {tap.name: tap.grid for tap in taps.spatial}
+    assert {tap: found.get(tap) for tap in grids} == {tap: (side, side) for tap, side in grids.items()}
+    assert taps.last_map.name == last
+    assert taps.pooled.shape == (width, 1, 1)
+
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    names = [*found, "pooled", "last_map", "logits"]
+    outputs = forward_with(model, images, names, gradients=True)
+    with torch.no_grad():
+        torch.testing.assert_close(outputs.logits.detach(), model.eval()(images), rtol=1e-4, atol=1e-5)
+    for tap in taps.spatial:
+        assert outputs[tap.name].shape == (2, *tap.shape)
+    assert outputs["last_map"] is outputs[last]
+    assert outputs["pooled"].shape == (2, width)
+    chosen = (outputs.logits * torch.tensor([1.0, -0.5, 0.25])).sum()
+    gradients = torch.autograd.grad(chosen, [outputs[tap] for tap in found])
+    assert all(bool(gradient.flatten(1).any(1).all()) for gradient in gradients)
+
+
+def test_map_is_the_module_output_whatever_the_layout():
+    """Channels-last and token outputs are the module's own numbers, moved to [N, C, h, w]."""
+    images = torch.randn(2, 3, 96, 96)
+    swin = build("swin_tiny_patch4_window7_224", n_classes=2, size=96, depths=(1, 1, 1, 1)).eval()
+    deit = build("deit_tiny_patch16_224", n_classes=2, size=96, depth=2).eval()
+    seen = {}
+    swin.layers[1].register_forward_hook(lambda m, a, out: seen.__setitem__("swin", out))
+    deit.blocks[0].register_forward_hook(lambda m, a, out: seen.__setitem__("deit", out))
+    swin_map, deit_map = forward_with(swin, images, ["layers.1"])["layers.1"], forward_with(deit, images, ["blocks.0"])["blocks.0"]
+    assert seen["swin"].shape == (2, 12, 12, 192) and torch.equal(swin_map, seen["swin"].permute(0, 3, 1, 2))
+    assert seen["deit"].shape == (2, 37, 192)  # the class token first
+    assert torch.equal(deit_map[:, :, 1, 2], seen["deit"][:, 1 + 1 * 6 + 2])
+
+
+def test_class_token_alone_is_pooled_so_the_last_block_is_no_tap():
+    """The gradient of the logits on the patch tokens of blocks.11 is exactly 0, so maps are read at its first norm."""
+    model = build("deit_tiny_patch16_224", n_classes=2, size=48, depth=3)
+    taps = find_taps(model, size=48, channels=3)
+    assert taps.last_map.name == "blocks.2.norm1"
+    outputs = forward_with(model, torch.randn(1, 3, 48, 48), ["blocks.2"], gradients=True)
+    (gradient,) = torch.autograd.grad(outputs.logits.sum(), outputs["blocks.2"])
+    assert not gradient.any()
+
+
+def test_averaged_tokens_keep_the_final_norm():
+    """Where all tokens are averaged, the network's last norm is its last map."""
+    model = build("vit_tiny_patch16_224", n_classes=2, size=48, depth=2, global_pool="avg", class_token=False, fc_norm=False)
+    assert find_taps(model, size=48, channels=3).last_map.name == "norm"
+
+
+class Flat(nn.Module):
+    """As one writes it by hand: bare layers, one activation used three times and in place, a functional pool, valid padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = nn.Conv2d(1, 4, 5), nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = nn.functional.max_pool2d(self.act(self.conv1(images)), 2)
+        maps = self.act(self.conv2(maps))
+        return self.fc(self.act(self.conv3(maps)).mean((2, 3)))
+
+
+def test_bare_layers_are_tapped_after_their_activation():
+    """A shared in-place ReLU is told apart by its calls; each convolution's name leads to the map after it."""
+    model = Flat()
+    taps = find_taps(model, size=20, channels=1)
+    assert [(tap.name, tap.module, tap.call) for tap in taps.spatial] == [("conv1", "act", 0), ("conv2", "act", 1), ("conv3", "act", 2)]
+    images = torch.randn(3, 1, 20, 20)
+    outputs = forward_with(model, images, ["conv1", "conv2", "last_map", "pooled"])
+    expected = nn.functional.relu(model.conv1(images))
+    torch.testing.assert_close(outputs["conv1"], expected)
+    torch.testing.assert_close(outputs["conv2"], nn.functional.relu(model.conv2(nn.functional.max_pool2d(expected, 2))))
+    torch.testing.assert_close(outputs["pooled"], outputs["last_map"].mean((2, 3)))
+
+
+class InPlace(nn.Module):
+    """Overwrites each layer's output at once, by a function no hook can see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4))
+        self.layer2 = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.layer1(images).relu_()
+        return self.head(self.layer2(maps).sub_(1.0).mean((2, 3)))
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_in_place_operations_do_not_spoil_a_tap(gradients):
+    """What is handed out is the module's output, not what the network made of it afterwards."""
+    model, images = InPlace().eval(), torch.randn(2, 1, 12, 12)
+    outputs = forward_with(model, images, ["layer1", "layer2"], gradients=gradients)
+    torch.testing.assert_close(outputs["layer1"].detach(), model.layer1(images).detach())
+    assert outputs["layer1"].min() < 0
+    if gradients:
+        (gradient,) = torch.autograd.grad(outputs.logits[:, 0].sum(), outputs["layer2"])
+        torch.testing.assert_close(gradient, (model.head.weight[0] / 144)[None, :, None, None].expand(2, -1, 12, 12))
+
+
+def test_network_inside_a_module_of_ones_own():
+    """A wrapper's stages keep their short names; the full names work too."""
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = build("resnet10t", n_classes=4, size=64)
+            self.out = nn.Linear(4, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.out(self.backbone(images))
+
+    taps = find_taps(Wrapped(), size=64, channels=3)
+    assert [tap.name for tap in taps.spatial][-4:] == ["layer1", "layer2", "layer3", "layer4"]
+    assert taps.find("backbone.layer2") == taps.find("layer2")
+
+
+def test_modules_that_are_no_stage_can_be_named_too():
+    taps = find_taps(build("resnet18", n_classes=2, size=64), size=64, channels=3)
+    assert taps.find("layer2.0").shape == (128, 8, 8)
+    assert taps.find("last_map") is taps.spatial[-1]
+
+
+def test_unknown_tap_lists_what_there_is():
+    model = build("resnet10t", n_classes=2, size=64)
+    with pytest.raises(
+        TapError, match=r'no tap "layer5"\. Did you mean .*layer4.* Spatial taps: .*layer3, layer4 \(= last_map\)'
+    ) as caught:
+        forward_with(model, torch.zeros(1, 3, 64, 64), ["layer5"])
+    assert "layer4" in caught.value.near
+
+
+def test_choose_takes_the_deepest_grid_that_says_enough():
+    """densenet121 gives 3x3 at the end for 96 px images, so maps are read at denseblock3 (6x6); named taps are taken as they are."""
+    taps = find_taps(build("densenet121", n_classes=2, size=96), size=96, channels=3)
+    assert taps.choose("auto").name == "denseblock3"
+    assert taps.choose("auto", min_side=3).name == "norm5"
+    assert taps.remark(taps.choose("auto")) == ""
+    assert taps.choose("norm5").grid == (3, 3)
+    assert "3x3" in taps.remark(taps.choose("norm5"))
+
+
+def test_choose_falls_back_to_the_last_map_and_says_so():
+    taps = find_taps(build("deit_tiny_patch16_224", n_classes=2, size=48, depth=2), size=48, channels=3)
+    chosen = taps.choose("auto")
+    assert chosen is taps.last_map
+    assert "3x3" in taps.remark(chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [("cnn5", 33, 47), ("cnn5", 64, 96), ("lcnet_035", 33, 47), ("lcnet_035", 50, 49), ("swin_tiny_patch4_window7_224", 64, 96)],
+)
+def test_odd_and_non_square_images(name, height, width):
+    """The grid follows the image; where channels are last, it isn't mistaken for them."""
+    settings = {"depths": (1, 1, 1, 1), "strict_img_size": False} if name.startswith("swin") else {}
+    model = build(name, n_classes=2, size=48, **settings)
+    taps = find_taps(model, size=(height, width), channels=3)
+    outputs = forward_with(model, torch.randn(1, 3, height, width), [tap.name for tap in taps.spatial])
+    for tap in taps.spatial:
+        h, w = outputs[tap.name].shape[2:]
+        assert (h, w) == tap.grid
+        assert abs(h / w - height / width) < 0.35
+
+
+def test_dry_run_leaves_everything_as_it_was():
+    """Mode flags (each module's own), statistics, gradients, hooks and the random state."""
+    model = build("resnet10t", n_classes=2, size=32)
+    model.train()
+    model.layer2.eval()
+    modes = [module.training for module in model.modules()]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    find_taps(model, size=32, channels=3)
+    forward_with(model, torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), ["layer1"], gradients=True)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_forward_with_cleans_up_on_exception(gradients):
+    model = build("cnn5", n_classes=2, size=32)
+    find_taps(model, size=32, channels=3)
+    model.train()
+
+    def fail(module, args):
+        raise RuntimeError("planted")
+
+    handle = model.head.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="planted"):
+        forward_with(model, torch.zeros(1, 3, 32, 32), ["layer2", "last_map"], gradients=gradients)
+    handle.remove()
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert torch.is_grad_enabled()
+
+
+def test_dry_run_cleans_up_on_exception():
+    model = build("cnn5", n_classes=2, size=32)
+    with pytest.raises(ModelError, match=r"can't take images of \(1, 32, 32\)"):
+        find_taps(model, size=32, channels=1)
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_evaluating_restores_each_modules_own_flag_after_an_error():
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout())
+    model[0].eval()
+    with pytest.raises(ZeroDivisionError), evaluating(model):
+        assert not any(module.training for module in model.modules())
+        raise ZeroDivisionError
+    assert [module.training for module in model.modules()] == [True, False, True]
+
+
+def test_gradients_under_no_grad_equal_those_with_trainable_parameters():
+    model, images = build("cnn5", n_classes=3, size=32), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        outputs = forward_with(model.requires_grad_(False), images, ["layer2", "layer4"], gradients=True)
+        assert not torch.is_grad_enabled()
+    frozen = torch.autograd.grad(outputs.logits[:, 1].sum(), [outputs["layer2"], outputs["layer4"]])
+    model.requires_grad_(True).eval()
+    layers = {}
+    model.layer2.register_forward_hook(lambda m, a, out: layers.__setitem__("layer2", out))
+    model.layer4.register_forward_hook(lambda m, a, out: layers.__setitem__("layer4", out))
+    expected = torch.autograd.grad(model(images)[:, 1].sum(), [layers["layer2"], layers["layer4"]])
+    for found, wanted in zip(frozen, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_gradients_inside_inference_mode_are_refused_in_words():
+    with torch.inference_mode():
+        model = build("cnn5", n_classes=2, size=32)
+        with pytest.raises(ModelError, match="inference_mode"):
+            forward_with(model, torch.zeros(1, 3, 32, 32), ["layer1"], gradients=True)
+
+
+def test_taps_are_found_and_read_inside_inference_mode():
+    model = build("deit_tiny_patch16_224", n_classes=2, size=48, depth=2)
+    with torch.inference_mode():
+        outputs = forward_with(model, torch.zeros(1, 3, 48, 48), ["last_map"])
+    assert outputs["last_map"].shape == (1, 192, 3, 3)
+
+
+def test_recording_keeps_the_graph_of_training():
+    """Inside a training step taps are part of the graph, so a loss on a map teaches the layers before it and not those behind."""
+    model, images = build("cnn5", n_classes=2, size=32).train(), torch.randn(4, 3, 32, 32)
+    taps = find_taps(model, size=32, channels=3)
+    with recording(model, {"hint": taps.find("layer2")}) as maps:
+        model(images)
+    maps["hint"].pow(2).mean().backward()
+    assert model.layer1[0].weight.grad.abs().max() > 0
+    assert model.layer3[0].weight.grad is None
+    assert model.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_second_question_is_answered_from_memory_and_memory_holds_no_network():
+    model = build("cnn5", n_classes=2, size=32)
+    calls = []
+    handle = model.head.register_forward_hook(lambda *args: calls.append(1))
+    first = find_taps(model, size=32, channels=3)
+    assert find_taps(model, size=32, channels=3) is first
+    assert len(calls) == 1
+    find_taps(model, size=48, channels=3)
+    assert len(calls) == 2
+    handle.remove()
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_changed_network_is_looked_at_again():
+    """Memory goes by the modules there are, so a network with another stage isn't described by the old one."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3, stride=2), nn.ReLU(), nn.Conv2d(2, 2, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)
+    )
+    assert len(find_taps(model, size=33, channels=1).spatial) == 2
+    model.insert(3, nn.Conv2d(2, 2, 1))
+    assert len(find_taps(model, size=33, channels=1).spatial) == 3
+
+
+def test_images_are_moved_to_the_networks_type():
+    model = build("cnn5", n_classes=2, size=32).double()
+    assert forward_with(model, torch.zeros(1, 3, 32, 32), ["layer1"])["layer1"].dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "words"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), TapError, "no map of more than one cell"),
+        (nn.Conv2d(3, 4, 3), ModelError, "must map images"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(5, 2)), ModelError, "can't take images"),
+    ],
+)
+def test_networks_without_taps_are_refused_in_words(model, error, words):
+    with pytest.raises(error, match=words):
+        find_taps(model, size=8, channels=3)
