@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
         _complain("Stopped. The same command goes on from the last finished epoch or stage.")
         code = 130
     except _USAGE_ERROR as error:
-        _complain(error.format_message())
+        _complain(str(error.format_message()))  # type: ignore[attr-defined]
         code = 2
     except PellucidError as error:
         if debug:

@@ -14,7 +14,6 @@ from pellucid.core.fingerprint import fingerprint
 from pellucid.core.records import ImageSpec, Task
 from pellucid.core.settings import DataSettings, parse
 from pellucid.core.workspace import Workspace
-from pellucid.data.audit import audit
 from pellucid.data.dataset import Dataset, Subset
 from pellucid.data.find import find
 from pellucid.data.split import Split, make_split
@@ -92,6 +91,8 @@ class Data:
     @cached_property
     def audit(self) -> dict[str, Any]:
         """Return what the audit found (see :mod:`pellucid.data.audit`)."""
+        from pellucid.data.audit import audit  # scipy and imagehash: training does without
+
         return audit(self.dataset, self.store, self.split.sides, how=self.split.how)
 
     @cached_property

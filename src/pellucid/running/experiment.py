@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pellucid.core import files, registry
 from pellucid.core import settings as settings_file
 from pellucid.core.errors import SettingError
 from pellucid.core.fingerprint import fingerprint
+from pellucid.core.progress import duration
 from pellucid.core.records import Explanation, RunRecord, StageRecord
 from pellucid.core.settings import Settings
 from pellucid.core.workspace import Workspace
@@ -25,7 +27,7 @@ from pellucid.models.saved import Network
 from pellucid.reporting.page import write
 from pellucid.running import record
 from pellucid.running.folder import RunFolder, plain
-from pellucid.running.stages import distill, judge, train
+from pellucid.running.stages import Plan, distill, judge, plan, train
 from pellucid.stats.intervals import resample
 
 VERSIONS = {"explain": 1, "measure": 1}  # raise by hand when the stage's results change
@@ -52,8 +54,7 @@ def run(experiment: Path | str | Settings, overrides: list[str] | tuple[str, ...
     PellucidError
         As its message says; nothing is lost, and the same call goes on where it stopped.
     """
-    experiment = open_experiment(experiment, overrides)
-    return experiment.report()
+    return open_experiment(experiment, overrides).report()
 
 
 def open_experiment(experiment: Path | str | Settings, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
@@ -110,8 +111,18 @@ class Experiment:
         return found
 
     @cached_property
+    def plans(self) -> dict[str, Plan]:
+        """Build both networks before either is trained, so that a mistake in the second shows at once."""
+        sections = {"teacher": self._network("teacher"), "student": self._network("student")}
+        return {
+            section: plan(self.data, asked.pop("model"), asked, section=section, workspace=self.workspace)
+            for section, asked in sections.items()
+        }
+
+    @cached_property
     def teacher(self) -> Network:
         """Train the large network."""
+        _ = self.plans
         return self._timed("teacher", lambda: train(self.data, workspace=self.workspace, **self._network("teacher")))
 
     @cached_property
@@ -157,15 +168,19 @@ class Experiment:
             panel = explain_layers({"student": self.student}, images[panel_rows])
             return maps, panel, {"rows": rows, "panel_rows": panel_rows}
 
-        found = self._timed("explain", compute, key=key, keep=self.folder.write_maps)
-        return found
+        return self._timed("explain", compute, key=key, keep=self.folder.write_maps)
+
+    @cached_property
+    def _explain_key(self) -> str:
+        networks = [network.fingerprint for network in self.networks.values()]
+        return fingerprint("explain", VERSIONS["explain"], self.settings.explain.model_dump(), networks, self.data.key)
 
     @cached_property
     def scores(self) -> Scores:
         """Measure all of it and reach the verdicts."""
         maps, _, facts = self.explained
         judged = self._judged(maps, facts["rows"])
-        key = fingerprint("measure", VERSIONS["measure"], self.settings.measure.model_dump(), fingerprint(self.folder.stage("explain").key))
+        key = fingerprint("measure", VERSIONS["measure"], self.settings.measure.model_dump(), self._explain_key)
         done = self.folder.stage("measure")
         if done is not None and done.key == key:
             self.stages.append(StageRecord("measure", key, done.seconds, True))
@@ -193,6 +208,30 @@ class Experiment:
         )
         self._timed("report", lambda: write(found, self.folder.path))
         return found
+
+    def outline(self) -> str:
+        """Return a few lines: each stage, whether it is done, and about how long the training steps still to do will take."""
+        teacher, student = self.plans["teacher"], self.plans["student"]
+        teacher_key, n_views, loss = teacher.training_key(None), self.settings.data.views, self.settings.distill
+        options = registry.check_options(registry.get("losses", loss.loss), loss.options, where="distill")
+        trainings = [
+            ("teacher", teacher, teacher_key),
+            ("base", student, student.training_key(n_views)),
+            ("student", student, student.distilling_key(n_views, teacher_key, loss.loss, options)),
+        ]
+        counts = ", ".join(f"{len(side):,} {side.split}" for side in (self.data.train, self.data.val, self.data.test))
+        lines = [f"data      {self.data.name}: {counts}; {self.data.split.how}"]
+        for role, planned, key in trainings:
+            settings = planned.settings
+            steps = settings.epochs * math.ceil(len(self.data.train) / settings.batch_size)
+            about = f", about {duration(steps * planned.seconds_per_step)}" if planned.seconds_per_step else ""
+            done = (self.workspace.folder("networks", key) / "network.safetensors").exists()
+            lines.append(
+                f"{role:9} {settings.model}: " + ("done" if done else f"{settings.epochs} epochs in {planned.precision.name}{about}")
+            )
+        for name in ("explain", "measure", "report"):
+            lines.append(f"{name:9} {'done before' if self.folder.stage(name) else 'to do'}")
+        return "\n".join(lines)
 
     def _judged(self, maps: list[Explanation], rows: np.ndarray) -> Judged:
         test, val = self.data.test, self.data.val

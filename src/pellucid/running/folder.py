@@ -165,7 +165,7 @@ def _refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> 
     """Refuse a folder whose run differs in any setting but its places; the first differences are named."""
 
     def flat(settings: dict[str, Any]) -> dict[str, Any]:
-        found = {}
+        found: dict[str, Any] = {}
         for section, values in settings.items():
             found |= {f"{section}.{key}": value for key, value in values.items() if section != "run" or key not in _PLACES}
         return found

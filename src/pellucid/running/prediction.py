@@ -51,7 +51,9 @@ def predict_files(model: Path, paths: list[Path], *, on_error: str = "stop") -> 
             broken[str(path)] = str(error)
     if broken and (on_error == "stop" or not pixels):
         shown = listing([f"{path}: {reason}" for path, reason in broken.items()])
-        raise UnreadableError(f"{len(broken)} of {len(files)} images can't be read ({shown}). Mend or leave them out, or use --on-error skip.", files=broken)
+        raise UnreadableError(
+            f"{len(broken)} of {len(files)} images can't be read ({shown}). Mend or leave them out, or use --on-error skip.", files=broken
+        )
     probabilities = softmax(np.concatenate(list(_logits(network, pixels))))
     answers = iter(probabilities)
     rows = [["file", "class", "probability", *network.task.classes]]
@@ -70,7 +72,9 @@ def _files(paths: list[Path]) -> list[Path]:
     if absent:
         raise SourceError(f"no such file or folder: {listing(absent)}.")
     for path in paths:
-        found += sorted(entry for entry in path.rglob("*") if entry.is_file() and not entry.name.startswith(".")) if path.is_dir() else [path]
+        found += (
+            sorted(entry for entry in path.rglob("*") if entry.is_file() and not entry.name.startswith(".")) if path.is_dir() else [path]
+        )
     if not found:
         raise SourceError(f"{listing([str(path) for path in paths])}: holds no files.")
     return found

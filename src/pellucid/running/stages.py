@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +72,13 @@ def train(
     SettingError, ModelError, DivergedError, StorageError
         As the messages say.
     """
-    plan = _plan(data, model, settings, "teacher", "train")
-    key = fingerprint("train", VERSION, plan.key, n_views)
+    workspace = workspace or Workspace()
+    planned = plan(data, model, settings, section="teacher", workspace=workspace)
 
     def objective(network: nn.Module) -> Objective:
-        return Supervised(network, plan.hard_loss(data))
+        return Supervised(network, planned.hard_loss(data))
 
-    return _trained(data, plan, key, objective, n_views, workspace or Workspace(), f"{plan.settings.model} from labels")
+    return _trained(data, planned, planned.training_key(n_views), objective, n_views, workspace, f"{planned.settings.model} from labels")
 
 
 def distill(
@@ -120,26 +120,28 @@ def distill(
         As the messages say.
     """
     workspace = workspace or Workspace()
-    plan = _plan(data, student, student_settings or {}, "student", "train")
+    planned = plan(data, student, student_settings or {}, section="student", workspace=workspace)
     kind = registry.get("losses", loss)
     options = registry.check_options(kind, options, where="distill", also=["loss"])
     if teacher.task.classes != data.classes:
         raise ModelError(
             f"the teacher knows the classes {', '.join(teacher.task.classes)}, the data {', '.join(data.classes)}. Train a teacher on these data."
         )
-    key = fingerprint("distill", VERSION, plan.key, data.settings.views, teacher.fingerprint, loss, options)
-    settled = kind(plan.hard_loss(data), **options)
+    key = planned.distilling_key(data.settings.views, teacher.fingerprint, loss, options)
+    settled = kind(planned.hard_loss(data), **options)
     before = checksum(teacher.model)
 
     def objective(network: nn.Module) -> Objective:
         logits = teacher_logits(teacher, data.train, data.views, data.settings.views, Precision(False, False), workspace)
         distilled = Distilled(network, settled, logits)
-        order = np.arange(min(len(data.train), DRY_BATCHES * plan.settings.batch_size))
-        dry = epoch(data.train, [data.spec(plan.settings.size)], data.views, view=0, order=order, batch_size=plan.settings.batch_size)
+        order = np.arange(min(len(data.train), DRY_BATCHES * planned.settings.batch_size))
+        dry = epoch(data.train, [data.spec(planned.settings.size)], data.views, view=0, order=order, batch_size=planned.settings.batch_size)
         guard.check(distilled, dry, loss=loss)
         return distilled
 
-    network = _trained(data, plan, key, objective, data.settings.views, workspace, f"{plan.settings.model} from {teacher.architecture}")
+    network = _trained(
+        data, planned, key, objective, data.settings.views, workspace, f"{planned.settings.model} from {teacher.architecture}"
+    )
     if checksum(teacher.model) != before:
         raise RuntimeError("the teacher changed while the student learnt from it: this is a mistake in Pellucid, please report it")
     return network
@@ -244,79 +246,96 @@ def report(
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """One network to be trained: its settings, the build options of its model, and the format it trains in."""
+class Plan:
+    """One network to be trained, before anything is trained.
+
+    Attributes
+    ----------
+    settings : NetworkSettings
+    model : nn.Module
+        Initialised, not trained.
+    custom : bool
+        A network of the user's own, which can't be built from its name.
+    seed : int
+    precision : Precision
+        The number format it will train in.
+    seconds_per_step : float
+        As the trial of formats measured it; 0 where there was none.
+    key : str
+        Fingerprint of data, settings, weights, format and initialisation.
+    """
 
     settings: NetworkSettings
-    options: dict[str, Any]
-    custom: nn.Module | None
+    model: nn.Module
+    custom: bool
     seed: int
+    precision: Precision
+    seconds_per_step: float
     key: str
 
+    def training_key(self, n_views: int | None) -> str:
+        """Return the key of this network trained from labels."""
+        return fingerprint("train", VERSION, self.key, n_views)
+
+    def distilling_key(self, n_views: int, teacher: str, loss: str, options: dict[str, Any]) -> str:
+        """Return the key of this network distilled from the teacher of that fingerprint."""
+        return fingerprint("distill", VERSION, self.key, n_views, teacher, loss, options)
+
     def hard_loss(self, data: Data) -> HardLoss:
-        return HardLoss(
-            data.task, data.train.targets, label_smoothing=self.settings.label_smoothing, class_weights=self.settings.class_weights
-        )
-
-    def build(self, data: Data) -> nn.Module:
-        if self.custom is not None:
-            return copy.deepcopy(self.custom)
-        return build(
-            self.settings.model, n_classes=data.task.n_classes, channels=data.channels, size=data.spec(self.settings.size).size,
-            pretrained=self.settings.pretrained, weights=self.settings.weights, seed=self.seed, **self.options,
-        )  # fmt: skip
+        """Return the loss from labels, with class weights of the training split."""
+        asked = self.settings
+        return HardLoss(data.task, data.train.targets, label_smoothing=asked.label_smoothing, class_weights=asked.class_weights)
 
 
-def _plan(data: Data, model: str | nn.Module, settings: dict[str, Any], section: str, purpose: str) -> _Plan:
-    custom = None if isinstance(model, str) else model
+def plan(data: Data, model: str | nn.Module, settings: dict[str, Any], *, section: str, workspace: Workspace) -> Plan:
+    """Check a network's settings, build it, and choose its number format.
+
+    Raises
+    ------
+    SettingError, ModelError, WeightsError
+        As the messages say.
+    """
+    custom = isinstance(model, nn.Module)
     name = model if isinstance(model, str) else type(model).__name__
-    parsed = getattr(parse({section: {"model": name, **settings}}, where="settings"), section)
-    seed = parsed.seed or 0
-    # Names of files stand in the key by their content; the size by what it comes to.
-    own = parsed.model_dump(exclude={"weights", "size", "precision", "seed", *parsed.options})
-    weights = _content(parsed.weights) if parsed.weights else None
-    origin = None if custom is None else checksum(custom)
-    key = fingerprint(purpose, data.key, own, parsed.options, weights, data.spec(parsed.size).size, seed, origin)
-    return _Plan(parsed, parsed.options, custom, seed, key)
-
-
-def _content(path: str) -> str:
-    from pellucid.core.errors import WeightsError
-    from pellucid.core.fingerprint import of_file
-
-    if not Path(path).is_file():
-        raise WeightsError(f"{path}: there is no such weights file. Give weights = PATH of a .safetensors or .pth file, or leave it out.")
-    return of_file(path)
+    asked = getattr(parse({section: {"model": name, **settings}}), section)
+    seed, spec = asked.seed or 0, data.spec(asked.size)
+    built = copy.deepcopy(model) if isinstance(model, nn.Module) else build(
+        name, n_classes=data.task.n_classes, channels=spec.channels, size=spec.size,
+        pretrained=asked.pretrained, weights=asked.weights, seed=seed, **asked.options,
+    )  # fmt: skip
+    precision, seconds = choose(built, name, spec, asked.batch_size, asked.precision, workspace)
+    # Files stand in the key by their content, the size by what it comes to.
+    own = asked.model_dump(exclude={"weights", "size", "precision", "seed"})
+    origin = checksum(built) if custom or asked.weights or asked.pretrained else ""
+    key = fingerprint(data.key, own, spec.size, seed, precision.name, origin)
+    return Plan(asked, built, custom, seed, precision, seconds, key)
 
 
 def _trained(
-    data: Data, plan: _Plan, key: str, objective: Callable[[nn.Module], Objective], n_views: int | None, workspace: Workspace, label: str
+    data: Data, planned: Plan, key: str, objective: Callable[[nn.Module], Objective], n_views: int | None, workspace: Workspace, label: str
 ) -> Network:
     """Find the network in the workspace, or train it (going on from a checkpoint) and put it there."""
-    settings, spec = plan.settings, data.spec(plan.settings.size)
+    settings, model, spec = planned.settings, planned.model, data.spec(planned.settings.size)
     if not len(data.val) and settings.epochs:
         raise SettingError(
             "training needs a validation split to choose its best epoch: data.val_share must leave some images.", setting="val_share"
         )
-    model = plan.build(data)
-    precision = choose(model, settings.model, spec, settings.batch_size, settings.precision, workspace)
-    key = fingerprint(key, precision.name)
     with workspace.lock("networks", key) as folder:
         path = folder / "network.safetensors"
         if path.exists():
-            return load_network(path, model=model if plan.custom is not None else None)
+            return load_network(path, model=model if planned.custom else None)
         fitted = fit(
-            objective(model), data.train, data.val, [spec], settings, views=data.views, n_views=n_views, seed=plan.seed,
-            precision=precision, folder=folder, label=label,
+            objective(model), data.train, data.val, [spec], settings, views=data.views, n_views=n_views, seed=planned.seed,
+            precision=planned.precision, folder=folder, label=label,
         )  # fmt: skip
         network = Network(
             model=_restored(model, fitted.best), spec=spec, task=data.task,
-            architecture=settings.model if plan.custom is None else "custom", options=plan.options, history=fitted.history,
-            best_epoch=fitted.best_epoch, precision=precision.name, provenance=getattr(model, "provenance", "random initialisation"),
+            architecture="custom" if planned.custom else settings.model, options=settings.options, history=fitted.history,
+            best_epoch=fitted.best_epoch, precision=planned.precision.name, provenance=getattr(model, "provenance", "random initialisation"),
             fingerprint=key,
         )  # fmt: skip
         if settings.epochs:
-            Network(**{**vars(network), "model": _restored(copy.deepcopy(model), fitted.last)}).save(folder / "last.safetensors")
+            replace(network, model=_restored(copy.deepcopy(model), fitted.last)).save(folder / "last.safetensors")
         network.save(path)
         for leftover in ("last.pt", "best.pt"):
             (folder / leftover).unlink(missing_ok=True)

@@ -54,7 +54,9 @@ CANDIDATES = (Precision(False, False), Precision(False, True), Precision(True, T
 NAMES = {candidate.name: candidate for candidate in CANDIDATES}
 
 
-def choose(model: nn.Module, architecture: str, spec: ImageSpec, batch_size: int, asked: str, workspace: Workspace) -> Precision:
+def choose(
+    model: nn.Module, architecture: str, spec: ImageSpec, batch_size: int, asked: str, workspace: Workspace
+) -> tuple[Precision, float]:
     """Return the fastest format for one training step, timed once per machine and network and kept in the workspace.
 
     Parameters
@@ -68,20 +70,24 @@ def choose(model: nn.Module, architecture: str, spec: ImageSpec, batch_size: int
     asked : str
         ``auto`` tries all candidates; ``fp32`` and ``bf16`` only those.
     workspace : Workspace
+
+    Returns
+    -------
+    (Precision, seconds per step; 0 where only one format was asked for)
     """
     candidates = [c for c in CANDIDATES if asked == "auto" or c.name.startswith(asked)]
     if len(candidates) == 1:
-        return candidates[0]
+        return candidates[0], 0.0
     machine = [platform.processor() or platform.machine(), _processor(), torch.get_num_threads(), device().type, torch.__version__]
     key = fingerprint("precision", architecture, spec.size, spec.channels, batch_size, asked, machine)
     with workspace.lock("choices", key) as folder:
         path = folder.with_suffix(".json")
-        if path.exists():
-            return NAMES[files.read_json(path)["fastest"]]
-        seconds = {candidate.name: _step_seconds(model, spec, batch_size, candidate) for candidate in candidates}
-        fastest = min(seconds, key=lambda name: seconds[name])
-        files.write_json(path, {"architecture": architecture, "size": spec.size, "seconds_per_step": seconds, "fastest": fastest})
-    return NAMES[fastest]
+        if not path.exists():
+            seconds = {candidate.name: _step_seconds(model, spec, batch_size, candidate) for candidate in candidates}
+            fastest = min(seconds, key=lambda name: seconds[name])
+            files.write_json(path, {"architecture": architecture, "size": spec.size, "seconds_per_step": seconds, "fastest": fastest})
+        found = files.read_json(path)
+    return NAMES[found["fastest"]], found["seconds_per_step"][found["fastest"]]
 
 
 def _step_seconds(model: nn.Module, spec: ImageSpec, batch_size: int, candidate: Precision) -> float:
