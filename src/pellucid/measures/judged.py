@@ -107,7 +107,7 @@ class Judged:
         from pellucid.stats.intervals import mean_interval
 
         kept = np.isfinite(values) if among is None else np.isfinite(values) & among
-        found = mean_interval(np.where(kept, values, np.nan), self.weights, units=self.units, unit=self.unit, share=share)
+        found = mean_interval(values[kept], self.weights[:, kept], units=self.units[kept], unit=self.unit, share=share)
         if not kept.any():
             facts["reason"] = "; ".join(filter(None, ("undefined: no image has a value", facts.get("reason"))))
         return measurement(name, found, unit=self.unit, **facts)
