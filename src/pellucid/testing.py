@@ -211,8 +211,8 @@ def check_survives_saving(model: Any, size: int) -> None:
 MODEL_CHECKS: list[Callable[[Any, int], None]] = [
     check_maps_images_to_logits,
     check_seed_decides_the_weights,
-    check_has_taps,
     check_model_batch_equals_one_by_one,
+    check_has_taps,
     check_every_parameter_learns,
     check_survives_saving,
 ]

@@ -55,7 +55,7 @@ def average_feature_map(
     >>> tuple(average_feature_map(resnet18, torch.rand(4, 3, 64, 96), tap="layer2").shape)
     (4, 8, 12)
     """
-    return _average(forward_with(model, images, taps=[tap])[tap], weights)
+    return _average(forward_with(model, images, taps=[tap]).spatial(tap), weights)
 
 
 def average_feature_maps(model: nn.Module, images: Tensor, *, weights: Literal["none", "activation"] = "none") -> dict[str, Tensor]:

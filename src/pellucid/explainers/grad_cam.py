@@ -54,7 +54,7 @@ def grad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, tap: str = "l
     """
     outputs = forward_with(model, images, taps=[tap], gradients=True)  # works with frozen parameters too
     targets = check_targets(targets, outputs.logits)
-    activation = outputs[tap]  # [N, C, h, w]
+    activation = outputs.spatial(tap)  # [N, C, h, w]
     # In eval mode images don't influence each other, so one backward pass serves the whole batch.
     with torch.enable_grad():
         chosen = outputs.logits.gather(1, targets[:, None]).sum()

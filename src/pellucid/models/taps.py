@@ -145,6 +145,18 @@ class Outputs:
     def __getitem__(self, name: str) -> Tensor:
         return self.logits if name == LOGITS else self.maps[name]
 
+    def spatial(self, name: str) -> Tensor:
+        """Return a tap's map [N, C, h, w].
+
+        Raises
+        ------
+        TapError
+            It has no spatial grid (``pooled``, ``logits``).
+        """
+        if self[name].ndim != 4:
+            raise TapError(f"{name} has no spatial grid, so it gives no map. Choose a spatial tap such as last_map.")
+        return self[name]
+
 
 def find_taps(model: nn.Module, *, size: int | tuple[int, int], channels: int) -> Taps:
     """Find the taps of a network by one dry run with a zero image; asked again, it remembers.
