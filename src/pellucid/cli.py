@@ -62,14 +62,14 @@ def run(
     """Run an experiment from its data to its report."""
     from pellucid.running.experiment import open_experiment
 
-    opened = open_experiment(experiment, overrides or [])
-    if dry_run:
-        print(opened.outline())
-        return
-    found = opened.report()
-    for verdict in found.verdicts:
-        print(f"{verdict.question} {verdict.answer.upper()}. {verdict.figure}")
-    print(f"Report: {opened.folder.path / 'report.html'}")
+    with open_experiment(experiment, overrides or []) as opened:
+        if dry_run:
+            print(opened.outline())
+            return
+        found = opened.report()
+        for verdict in found.verdicts:
+            print(f"{verdict.question} {verdict.answer.upper()}. {verdict.figure}")
+        print(f"Report: {opened.folder.path / 'report.html'}")
 
 
 @app.command()
@@ -77,10 +77,10 @@ def train(run: Run, overrides: Overrides = None) -> None:
     """Train teacher and base of one run."""
     from pellucid.running.experiment import open_experiment
 
-    opened = open_experiment(run, overrides or [])
-    _ = opened.audit
-    for role, network in (("teacher", opened.teacher), ("base", opened.base)):
-        print(_trained(role, network))
+    with open_experiment(run, overrides or []) as opened:
+        _ = opened.audit
+        for role, network in (("teacher", opened.teacher), ("base", opened.base)):
+            print(_trained(role, network))
 
 
 @app.command()
@@ -88,10 +88,10 @@ def distill(run: Run, overrides: Overrides = None) -> None:
     """Distil the student of one run."""
     from pellucid.running.experiment import open_experiment
 
-    opened = open_experiment(run, overrides or [])
-    _ = opened.audit
-    print(_trained("student", opened.student))
-    print(f"Network: {opened.folder.path / 'student.safetensors'}")
+    with open_experiment(run, overrides or []) as opened:
+        _ = opened.audit
+        print(_trained("student", opened.student))
+        print(f"Network: {opened.folder.path / 'student.safetensors'}")
 
 
 @app.command()
@@ -99,14 +99,14 @@ def explain(run: Run, overrides: Overrides = None) -> None:
     """Draw the maps of one run."""
     from pellucid.running.experiment import open_experiment
 
-    opened = open_experiment(run, overrides or [])
-    _ = opened.audit
-    for explanation in opened.explained[0]:
-        grid = "x".join(str(side) for side in explanation.maps.shape[1:])
-        print(
-            f"{explanation.model}: {explanation.method} at {explanation.layer} ({grid}), {len(explanation.maps):,} images, {int(explanation.dead.sum())} dead"
-        )
-    print(f"Maps: {opened.folder.path / 'maps.npz'}")
+    with open_experiment(run, overrides or []) as opened:
+        _ = opened.audit
+        for explanation in opened.explained[0]:
+            grid = "x".join(str(side) for side in explanation.maps.shape[1:])
+            print(
+                f"{explanation.model}: {explanation.method} at {explanation.layer} ({grid}), {len(explanation.maps):,} images, {int(explanation.dead.sum())} dead"
+            )
+        print(f"Maps: {opened.folder.path / 'maps.npz'}")
 
 
 @app.command()
@@ -115,12 +115,12 @@ def measure(run: Run, overrides: Overrides = None) -> None:
     from pellucid.reporting.numbers import full
     from pellucid.running.experiment import open_experiment
 
-    opened = open_experiment(run, overrides or [])
-    _ = opened.audit
-    for found in opened.scores.measurements:
-        if found.stratum == "all":
-            print(f"{found.name} {found.model} {found.by}".strip() + f": {full(found)}")
-    print(f"All of them: {opened.folder.path / 'measurements.json'}")
+    with open_experiment(run, overrides or []) as opened:
+        _ = opened.audit
+        for found in opened.scores.measurements:
+            if found.stratum == "all":
+                print(f"{found.name} {found.model} {found.by}".strip() + f": {full(found)}")
+        print(f"All of them: {opened.folder.path / 'measurements.json'}")
 
 
 @app.command()
@@ -128,9 +128,9 @@ def report(run: Run, overrides: Overrides = None) -> None:
     """Write the report of one run."""
     from pellucid.running.experiment import open_experiment
 
-    opened = open_experiment(run, overrides or [])
-    opened.report()
-    print(f"Report: {opened.folder.path / 'report.html'}")
+    with open_experiment(run, overrides or []) as opened:
+        opened.report()
+        print(f"Report: {opened.folder.path / 'report.html'}")
 
 
 @app.command()

@@ -46,6 +46,7 @@ def teacher_logits(teacher: Network, train: Subset, views: Views, n_views: int, 
     key = fingerprint("teacher_logits", VERSION, teacher.fingerprint, train.dataset.content, train.store.images.shape,
                       train.rows.tolist(), views.seed, list(views.parts), precision.name)  # fmt: skip
     with workspace.lock("caches", key) as folder:
+        files.remove_leftovers(folder)
         paths = [folder / f"view-{view:03d}.npy" for view in range(n_views)]
         missing = [view for view, path in enumerate(paths) if not path.exists()]
         blocks = -(-len(train) // BATCH)

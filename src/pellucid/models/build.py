@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pellucid.core import fingerprint, registry
 from pellucid.core.errors import ModelError, SettingError, WeightsError, did_you_mean, listing, nearest
+from pellucid.core.settings import section_fields
 
 TORCHVISION = ("shufflenet_v2_x0_5", "shufflenet_v2_x1_0")  # timm has no ShuffleNet
 SIZES = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256)  # sizes offered where an image is too small
@@ -99,7 +100,7 @@ def check_options(name: str, options: dict[str, Any], *, where: str = "model") -
     if given:
         raise SettingError(f'[{where}]: "{given[0]}" follows from the data and can\'t be set here.', setting=given[0])
     if name in registry.describe("models"):
-        registry.check_options(registry.get("models", name), options, where=where)
+        registry.check_options(registry.get("models", name), options, where=where, also=section_fields("student"))
     elif name not in TORCHVISION:
         _check_timm_name(name)
 
@@ -244,7 +245,10 @@ def _known_settings(name: str) -> Iterator[None]:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if not unknown:
             raise
-        raise SettingError(f'"{unknown[1]}" is no setting of {name}.', setting=unknown[1]) from None
+        near = section_fields("student")
+        raise SettingError(
+            f'"{unknown[1]}" is no setting of {name}.{did_you_mean(unknown[1], near)}', setting=unknown[1], near=nearest(unknown[1], near)
+        ) from None
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from pellucid.core.workspace import Workspace
 from pellucid.data.load import Data, load
 from pellucid.explainers.explain import explain, explain_layers
 from pellucid.measures.judged import Judged, Scores
+from pellucid.models.build import check_options as check_model
 from pellucid.models.saved import Network
 from pellucid.reporting.page import write
 from pellucid.running import record
@@ -54,7 +55,8 @@ def run(experiment: Path | str | Settings, overrides: list[str] | tuple[str, ...
     PellucidError
         As its message says; nothing is lost, and the same call goes on where it stopped.
     """
-    return open_experiment(experiment, overrides).report()
+    with open_experiment(experiment, overrides) as opened:
+        return opened.report()
 
 
 def open_experiment(experiment: Path | str | Settings, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
@@ -77,6 +79,8 @@ def open_experiment(experiment: Path | str | Settings, overrides: list[str] | tu
 class Experiment:
     """The stages of one experiment, each computed when first asked for, from its inputs' results.
 
+    In a ``with`` block, whose end lets another process write the run folder.
+
     Parameters
     ----------
     settings : Settings
@@ -94,6 +98,12 @@ class Experiment:
         self.workspace = Workspace(settings.run.workspace or None)
         self.folder = RunFolder(out or Path(settings.run.out or f"runs/{name}"), self.settings)
         self.stages: list[StageRecord] = []
+
+    def __enter__(self) -> Experiment:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.folder.release()
 
     # The flow, from left to right. Each stage asks for those before it.
 
@@ -122,7 +132,6 @@ class Experiment:
     @cached_property
     def teacher(self) -> Network:
         """Train the large network."""
-        _ = self.plans
         return self._timed("teacher", lambda: train(self.data, workspace=self.workspace, **self._network("teacher")))
 
     @cached_property
@@ -247,9 +256,9 @@ class Experiment:
         return {**asked.model_dump(exclude={"seed"}), "seed": self.settings.run.seed if asked.seed is None else asked.seed}
 
     def _create(self) -> None:
-        """Make the run folder, once the data have been found sound: a mistake before leaves nothing behind."""
-        if not (self.folder.path / "settings.toml").exists():
-            self.folder.create()
+        """Make and hold the run folder, once data and networks have been found sound: a mistake before leaves nothing behind."""
+        _ = self.plans
+        self.folder.create()
 
     def _timed(self, name: str, work: Callable[[], Any], *, key: str = "", keep: Callable[..., None] | None = None) -> Any:
         """Do a stage's work, keep its output, then record the stage; a kill in between leaves it undone."""
@@ -273,6 +282,9 @@ def check(settings: Settings) -> None:
     """Refuse, before anything is computed, names of parts that don't exist and settings that the parts don't have."""
     loss = registry.get("losses", settings.distill.loss)
     registry.check_options(loss, settings.distill.options, where="distill", also=settings_file.section_fields("distill"))
+    for section in ("teacher", "student"):
+        asked = getattr(settings, section)
+        check_model(asked.model, asked.options, where=section)
     for method in settings.explain.methods:
         explainer = registry.get("explainers", method)
         registry.check_options(explainer, settings.explain.options.get(method, {}), where=f"explain.{method}")

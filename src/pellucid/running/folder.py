@@ -13,16 +13,13 @@ report.html         the report;  report/data/*.csv, tables.tex, measurements.csv
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
-import os
 import time
 import tomllib
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -52,41 +49,49 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        self.path = path
-        kept = self.path / "settings.toml"
-        if kept.exists():
-            _refuse_another(path, _toml(kept), plain(settings))
-        elif path.is_file() or (path.is_dir() and any(entry for entry in path.iterdir() if not entry.name.startswith("."))):
-            raise RunError(f"{path}: is there already and holds no run. Choose another run.out, or empty it.")
-        self.settings = settings
+        self.path, self.settings = path, settings
+        self._lock: IO[str] | None = None
+        self._refuse_foreign()
 
     def create(self) -> None:
-        """Make the folder and write the complete settings; clear what a kill left half-written."""
-        import tomli_w
-
-        with files.storage_errors(self.path):
-            (self.path / "stages").mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, self.path / "stages"):
-            files.remove_leftovers(folder)
-        files.write_text(self.path / "settings.toml", tomli_w.dumps(plain(self.settings)), kind="settings")
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the only right to write this run; a kill frees it.
+        """Make the folder, hold the only right to write it, and clear what a kill left half-written.
 
         Raises
         ------
         RunError
-            Another process is running it now.
+            Another process is running this experiment now.
         """
-        handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        import tomli_w
+
+        if self._lock is not None:
+            return
+        with files.storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a kill frees it
         except BlockingIOError:
+            lock.close()
             raise RunError(f"{self.path}: another process is running this experiment. Wait for it, or choose another run.out.") from None
-        finally:
-            os.close(handle)
+        self._lock = lock
+        self._refuse_foreign()  # once more, now that nobody else writes
+        for folder in (self.path, *(entry for entry in self.path.rglob("*") if entry.is_dir())):
+            files.remove_leftovers(folder)
+        if not (self.path / "settings.toml").exists():
+            files.write_text(self.path / "settings.toml", tomli_w.dumps(plain(self.settings)), kind="settings")
+
+    def release(self) -> None:
+        """Give the right to write back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _refuse_foreign(self) -> None:
+        kept = self.path / "settings.toml"
+        if kept.exists():
+            _refuse_another(self.path, _toml(kept), plain(self.settings))
+        elif self.path.is_file() or (self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir())):
+            raise RunError(f"{self.path}: is there already and holds no run. Choose another run.out, or empty it.")
 
     def stage(self, name: str) -> StageRecord | None:
         """Return the record of a finished stage, or None."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pellucid.core import registry
+from pellucid.core import files, registry
 from pellucid.core.errors import ModelError, SettingError
 from pellucid.core.fingerprint import fingerprint
 from pellucid.core.records import Explanation, Measurement
@@ -321,6 +321,7 @@ def _trained(
             "training needs a validation split to choose its best epoch: data.val_share must leave some images.", setting="val_share"
         )
     with workspace.lock("networks", key) as folder:
+        files.remove_leftovers(folder)
         path = folder / "network.safetensors"
         if path.exists():
             return load_network(path, model=model if planned.custom else None)
