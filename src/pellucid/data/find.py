@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,20 @@ def find(settings: DataSettings, beside: Path | None = None) -> Dataset:
     (16, ('none', 'solid', 'ring', 'diffuse'))
     """
     sources = {name: registry.get("data", name) for name in registry.describe("data")}
-    made = sources.get(settings.source)
-    if made is not None and made.traits.get("generator"):
-        path, source = Path(settings.source), made
+    generators = [name for name, source in sources.items() if source.traits.get("generator")]
+    if settings.source in generators:
+        path, source = Path(settings.source), sources[settings.source]
     else:
-        path = locate(settings.source, beside)
+        path = locate(settings.source, beside, also=generators)
         source = _reader(path, sources)
     given = registry.check_options(source, settings.options, where="data", also=DataSettings.model_fields)
     return source(path, settings, **given)
 
 
-def locate(name: str, beside: Path | None = None) -> Path:
+def locate(name: str, beside: Path | None = None, *, also: Iterable[str] = ()) -> Path:
     """Return the file or folder of this name: beside the experiment file, in the current folder, or in ``PELLUCID_DATA``.
 
-    ``PELLUCID_DATA`` holds folders as ``PATH`` does; a ``.zip`` may be left out.
+    ``PELLUCID_DATA`` holds folders as ``PATH`` does; a ``.zip`` may be left out. Names in `also` are offered for a typo too.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def locate(name: str, beside: Path | None = None) -> Path:
         for candidate in (folder / wanted, folder / f"{wanted}.zip"):
             if candidate.exists():
                 return candidate
-    near = [entry.name.removesuffix(".zip") for folder in folders if folder.is_dir() for entry in folder.iterdir()]
+    near = list(also) + [entry.name.removesuffix(".zip") for folder in folders if folder.is_dir() for entry in folder.iterdir()]
     looked = list(dict.fromkeys(str(folder.resolve()) for folder in folders)) if not wanted.is_absolute() else [str(wanted.parent)]
     raise SourceError(f'data.source "{name}": there is no such folder or file.{did_you_mean(name, dict.fromkeys(near))} Looked in {listing(looked)}.')  # fmt: skip
 
