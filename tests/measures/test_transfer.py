@@ -125,6 +125,18 @@ def test_anchors_never_use_the_subjects_own_images(make_judged, explanation, one
     assert one(found, "similarity", model="centre ~ teacher").value == pytest.approx(-1)
 
 
+def test_anchors_lie_on_the_grid_that_networks_are_compared_on(make_judged, explanation, one):
+    """A teacher finer than its student: the anchor is the similarity of its pooled maps, as the student's is."""
+    rng = np.random.default_rng(4)
+    fine = rng.random((8, 14, 14))
+    pooled = fine.reshape(8, 7, 2, 7, 2).mean((2, 4))
+    small = explanation(rng.random((8, 7, 7)), "student")
+    found, expected = (t.transfer(judged_of(make_judged, [explanation(maps, "teacher"), small])).measurements for maps in (fine, pooled))
+    for anchor in ("shuffled", "centre", "student"):
+        rows = [one(rows, "similarity", model=f"{anchor} ~ teacher") for rows in (found, expected)]
+        assert rows[0].value == pytest.approx(rows[1].value, abs=1e-6)
+
+
 def test_small_grids_are_not_judged(make_judged, explanation, one):
     """A 3x3 map says too little, whichever of the two has it; transferred is then undefined too."""
     rng = np.random.default_rng(3)

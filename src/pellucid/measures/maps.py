@@ -6,6 +6,7 @@ doesn't depend on the others beside it.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,8 +93,8 @@ def top_share(maps: np.ndarray, share: float | np.ndarray) -> np.ndarray:
     float64 array [N, h, w]
         Adds up to ``max(1, round(share * h * w))`` for each map.
     """
-    flat = maps.reshape(len(maps), -1)
-    cells = flat.shape[1]
+    cells = math.prod(maps.shape[1:])
+    flat = maps.reshape(len(maps), cells)  # not -1: there may be no maps at all
     wanted = np.maximum(1, np.rint(np.broadcast_to(share, len(maps)) * cells)).astype(np.int64)
     cut = np.take_along_axis(np.sort(flat, axis=1), (cells - wanted)[:, None], axis=1)
     above, equal = flat > cut, flat == cut

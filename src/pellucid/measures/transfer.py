@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,7 @@ def transfer(judged: Judged) -> Judgement:
                 found.append(judged.mean(name, judged.on_all(of_images), reason=note, source=SOURCES[name], **pair))
             found += _strata(judged, similarities[role], pair)
         if teacher is not None and not shapes.too_coarse(teacher.maps):
-            found += _anchors(judged, teacher)
+            found += _anchors(judged, teacher, [e for e in others.values() if e is not None])
         if "student" in others and "base" in others:
             found += _transferred(judged, similarities, method)
     return Judgement(found, per_image)
@@ -89,7 +90,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     from scipy.stats import rankdata
 
-    ranks_a, ranks_b = (rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (a, b))
+    ranks_a, ranks_b = (rankdata(maps.reshape(len(maps), math.prod(maps.shape[1:])), axis=1) for maps in (a, b))
     ranks_a, ranks_b = ranks_a - ranks_a.mean(1, keepdims=True), ranks_b - ranks_b.mean(1, keepdims=True)
     return _cosine(ranks_a, ranks_b)
 
@@ -168,9 +169,13 @@ def _strata(judged: Judged, values: np.ndarray, facts: dict[str, Any], *, name: 
     ]
 
 
-def _anchors(judged: Judged, teacher: Explanation) -> list[Measurement]:
-    """Measure how alike maps are that have nothing to do with each other: what a similarity has to be compared with."""
-    maps = np.nan_to_num(shapes.evidence(teacher))
+def _anchors(judged: Judged, teacher: Explanation, others: list[Explanation]) -> list[Measurement]:
+    """Measure how alike maps are that have nothing to do with each other: what a similarity has to be compared with.
+
+    They are compared on the coarsest grid of all networks, for on a coarser grid anything is more alike.
+    """
+    grid = tuple(min(e.maps.shape[axis] for e in (teacher, *others)) for axis in (1, 2))
+    maps = shapes.pool_by_area(np.nan_to_num(shapes.evidence(teacher)), (grid[0], grid[1]))
     units = judged.units[judged.rows]
     alive = ~teacher.dead
     partner = _partners(teacher.targets, units, alive, judged.images.rows[judged.rows])
