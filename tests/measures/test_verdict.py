@@ -144,3 +144,12 @@ def test_in_words_takes_decimals_from_the_width():
     assert in_words(Measurement("auc", 0.98765, 0.98701, 0.98811)) == "0.9877 [0.9870, 0.9881]"
     assert in_words(Measurement("auc", 0.5)) == "0.500 (no interval)"
     assert in_words(Measurement("auc", None, reason="undefined: one class")) == "undefined: one class"
+
+
+def test_accuracy_is_not_judged_where_the_teacher_guesses():
+    """A student that agrees with a teacher at chance (0.25 of four classes) has kept nothing."""
+    recalls = [Measurement("recall", 0.25, model="teacher", stratum=name) for name in "abcd"]
+    guessing = Measurement("balanced_accuracy", 0.26, 0.24, 0.28, model="teacher")
+    verdict = judge([difference(-0.01, 0.01), guessing, *recalls], {}, settings=SETTINGS)[0]
+    assert (verdict.answer, verdict.tone) == ("not judged", "none")
+    assert verdict.figure == "the teacher is not surely better than chance (0.25): 0.260 [0.240, 0.280]"

@@ -29,9 +29,11 @@ def judge(measurements: Iterable[Measurement], audit: dict[str, Any], *, setting
     list of four Verdict
         Accuracy, explanation, cost, data.
     """
+    measurements = list(measurements)
     found = {(m.name, m.model, m.by): m for m in measurements if m.stratum == "all" and m.split == "test"}
+    n_classes = len({m.stratum for m in measurements if m.name == "recall"})
     leaks = [finding["text"] for finding in audit.get("findings", []) if finding["level"] == "leak"]
-    return [_accuracy(found, leaks, settings.margin), _explanation(found), _cost(found), _data(audit, leaks)]
+    return [_accuracy(found, leaks, settings.margin, n_classes), _explanation(found), _cost(found), _data(audit, leaks)]
 
 
 def in_words(m: Measurement, *, signed: bool = False) -> str:
@@ -55,17 +57,22 @@ def _number(value: float, decimals: int, signed: bool) -> str:
     return f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
 
 
-def _accuracy(found: Found, leaks: list[str], margin: float) -> Verdict:
+def _accuracy(found: Found, leaks: list[str], margin: float, n_classes: int) -> Verdict:
     question, evidence = "Is it as right?", "accuracy"
     rule = (
         f"yes: the lower end of the paired 95 % interval of student minus teacher balanced accuracy lies above -{margin:g}; "
-        f"no: the upper end lies below -{margin:g}"
+        f"no: the upper end lies below -{margin:g}; not judged where the teacher is not surely better than chance"
     )
     difference = found.get(("balanced_accuracy_difference", "student - teacher", ""))
     if difference is None or difference.value is None or difference.low is None or difference.high is None:
         why = "no student and teacher to compare" if difference is None else difference.reason or "undefined"
         return Verdict(question, "not judged", "none", why, (), rule, evidence)
     details = [_side_by_side(found), _helped(found)]
+    teacher = found.get(("balanced_accuracy", "teacher", ""))
+    if n_classes and teacher is not None and (teacher.low or 0.0) <= 1 / n_classes:
+        # Two networks that guess agree perfectly; that is nothing to report as "kept".
+        why = f"the teacher is not surely better than chance ({1 / n_classes:.2f}): {in_words(teacher)}"
+        return Verdict(question, "not judged", "none", why, tuple(filter(None, details)), rule, evidence)
     if difference.low > -margin:
         answer, tone = "yes", "good"
     elif difference.high < -margin:
