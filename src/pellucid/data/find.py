@@ -63,7 +63,7 @@ def locate(name: str, beside: Path | None = None, *, also: Iterable[str] = ()) -
     """
     wanted = Path(name).expanduser()
     folders = [] if beside is None else [beside if beside.is_dir() else beside.parent]
-    folders += [Path()] + [Path(folder) for folder in os.environ.get("PELLUCID_DATA", "").split(os.pathsep) if folder]
+    folders += [Path(), *data_folders()]
     for folder in folders:
         for candidate in (folder / wanted, folder / f"{wanted}.zip"):
             if candidate.exists():
@@ -71,6 +71,11 @@ def locate(name: str, beside: Path | None = None, *, also: Iterable[str] = ()) -
     near = list(also) + [entry.name.removesuffix(".zip") for folder in folders if folder.is_dir() for entry in folder.iterdir()]
     looked = list(dict.fromkeys(str(folder.resolve()) for folder in folders)) if not wanted.is_absolute() else [str(wanted.parent)]
     raise SourceError(f'data.source "{name}": there is no such folder or file.{did_you_mean(name, dict.fromkeys(near))} Looked in {listing(looked)}.')  # fmt: skip
+
+
+def data_folders() -> list[Path]:
+    """Return the folders that ``PELLUCID_DATA`` names, in its order."""
+    return [Path(folder) for folder in os.environ.get("PELLUCID_DATA", "").split(os.pathsep) if folder]
 
 
 def _reader(path: Path, sources: dict[str, Any]) -> Any:

@@ -20,6 +20,7 @@ from pellucid.core.progress import duration
 from pellucid.core.records import Explanation, RunRecord, StageRecord
 from pellucid.core.settings import Settings
 from pellucid.core.workspace import Workspace
+from pellucid.data.find import data_folders
 from pellucid.data.load import Data, load
 from pellucid.explainers.explain import explain, explain_layers
 from pellucid.measures.judged import Judged, Scores
@@ -296,12 +297,21 @@ def check(settings: Settings) -> None:
 
 
 def _found_beside(settings: Settings, beside: Path | None) -> Settings:
-    """Return settings whose files, where they lie beside the experiment file, are named from the current folder."""
+    """Return settings whose files are named from the current folder: those beside the experiment file, and weights in ``PELLUCID_DATA``.
+
+    A source in ``PELLUCID_DATA`` keeps its bare name: whoever opens it looks there.
+    """
     found = settings.model_copy(deep=True)
     for section, name in (("data", "source"), ("teacher", "weights"), ("student", "weights")):
         value = getattr(getattr(found, section), name)
-        if beside is not None and value and not Path(value).is_absolute() and (beside / value).exists():
-            setattr(getattr(found, section), name, os.path.relpath(beside / value))
+        if not value or Path(value).is_absolute():
+            continue
+        folders = [] if beside is None else [beside]
+        if name == "weights":
+            folders += [Path(), *data_folders()]
+        place = next((folder / value for folder in folders if (folder / value).exists()), None)
+        if place is not None:
+            setattr(getattr(found, section), name, os.path.relpath(place))
     return found
 
 
