@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from pellucid.core.errors import ModelError, TapError
@@ -79,6 +80,15 @@ def test_class_token_alone_is_pooled_so_the_last_block_is_no_tap():
     outputs = forward_with(model, torch.randn(1, 3, 48, 48), ["blocks.2"], gradients=True)
     (gradient,) = torch.autograd.grad(outputs.logits.sum(), outputs["blocks.2"])
     assert not gradient.any()
+
+
+def test_blocks_deep_inside_an_encoder_are_found():
+    """torchvision's transformer keeps its blocks two modules down; its class token alone is pooled too."""
+    vit = torchvision.models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=3)
+    taps = find_taps(vit, size=32, channels=3)
+    assert [tap.name for tap in taps.spatial] == ["conv_proj", "encoder_layer_0", "encoder_layer_1.ln_1"]
+    assert taps.last_map.shape == (16, 4, 4) and taps.last_map.special == 1
+    assert taps.pooled.shape == (16, 1, 1)
 
 
 def test_averaged_tokens_keep_the_final_norm():

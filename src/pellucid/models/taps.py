@@ -289,12 +289,20 @@ class _Call:
     passed_on: bool = False  # gave out the very tensor that went in, as an identity does
     in_attention: bool = False
     tap: Tap | None = None
-    label: str = ""
+    label: str = ""  # the convolution that this activation belongs to
+    within: str = ""  # the block that this call stands for
 
     @property
     def mixes(self) -> bool:
-        """Say whether the module holds a convolution or linear layer; norms and activations only rescale a map."""
-        return any(parameter.ndim >= 2 for parameter in self.module.parameters())
+        """Say whether the module holds a convolution or linear layer; norms, scales and activations don't mix channels or places."""
+        if any(isinstance(module, nn.Linear | nn.modules.conv._ConvNd) for module in self.module.modules()):
+            return True
+        return any(parameter.ndim >= 2 and parameter.shape[0] > 1 for parameter in self.module.parameters())
+
+    @property
+    def attends(self) -> bool:
+        """Say whether this is an attention module, whose inner tensors are no maps of the image."""
+        return "Attn" in type(self.module).__name__ or "Attention" in type(self.module).__name__
 
     @property
     def pools(self) -> bool:
@@ -338,7 +346,7 @@ def _trace(model: nn.Module, image: Tensor) -> _Call:
     stack, counts, handles = [root], dict.fromkeys(names, 0), []
 
     def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
-        inside = stack[-1].in_attention or "Attention" in type(stack[-1].module).__name__
+        inside = stack[-1].in_attention or stack[-1].attends
         call = _Call(names[module], module, counts[module], entered=_shape(args[0]) if args else (), in_attention=inside)
         counts[module] += 1
         stack[-1].children.append(call)
@@ -444,13 +452,14 @@ def _walk(parent: _Call) -> list[_Call]:
 
 def _is_sequence(call: _Call) -> bool:
     """Say whether a module is a row of stages (to be looked into) rather than one stage."""
-    inner = [child for child in call.children if child.tap is not None]
-    if not call.mixes or not inner:
+    if not call.mixes or call.attends:
         return False
+    inner = [child for child in call.children if child.tap is not None]
+    rows = [child for child in call.children if _is_sequence(child)]
     if call.tap is None:
-        return True  # a whole network inside another one
-    alike = [type(child.module) for child in inner if child.mixes]
-    blocks = call.tap.layout == "tokens" and len(alike) > len(set(alike))
+        return bool(inner or rows)  # a whole network inside another one
+    alike = [type(child.module) for child in inner if child.mixes and child.children]
+    blocks = call.tap.layout == "tokens" and (len(alike) > len(set(alike)) or bool(rows))
     return blocks or len({_tap(child).grid for child in inner}) >= 3
 
 
@@ -491,19 +500,28 @@ def _with_gradient(model: nn.Module, image: Tensor, stages: list[_Call], pooled:
     dropped = [stage for stage in stages if id(stage) not in alive]
     if not kept or not dropped:
         return stages
-    return kept + [child for child in dropped[0].children if id(child) in alive][-1:]
+    for last in [child for child in dropped[0].children if id(child) in alive][-1:]:
+        last.within = dropped[0].name
+        kept.append(last)
+    return kept
 
 
 def _named(stages: list[_Call]) -> list[Tap]:
     """Give the stages short, unique names."""
     taps = [_tap(stage) for stage in stages]
     modules = [tap.module for tap in taps]
-    names = [_short(module if modules.count(module) == 1 else stage.label or module) for stage, module in zip(stages, modules, strict=True)]
+    names = [_stage_name(stage, shared=modules.count(stage.name) > 1) for stage in stages]
     if not stages[0].mixes and any(stage.children for stage in stages[1:]) and "stem" not in names:
         names[0] = "stem"
     names = [name if names.count(name) == 1 else module for name, module in zip(names, modules, strict=True)]
     names = [name if names.count(name) == 1 else f"{name}@{tap.call + 1}" for name, tap in zip(names, taps, strict=True)]
     return [replace(tap, name=name) for tap, name in zip(taps, names, strict=True)]
+
+
+def _stage_name(stage: _Call, *, shared: bool) -> str:
+    if stage.within:
+        return _short(stage.within) + stage.name.removeprefix(stage.within)
+    return _short(stage.label if shared and stage.label else stage.name)
 
 
 def _short(module: str) -> str:
