@@ -99,7 +99,7 @@ def anatomy(seed: int, subject: int) -> Anatomy:
         contrast=float(between(0.8, 1.15)),
         vessels=np.stack(places, axis=1),
         grain=np.stack([between(-60, 60, 12), between(-60, 60, 12), between(0, 2 * np.pi, 12)], axis=1),
-        gain=float(between(0.92, 1.08)),
+        gain=float(between(0.94, 1.06)),
         field=between(-0.12, 0.12, 5),
         noise=float(between(0.018, 0.030)),
     )

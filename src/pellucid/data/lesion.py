@@ -10,7 +10,7 @@ from pellucid.core import rng
 from pellucid.data.brain import Anatomy, Grid, Slice, blend, edge, waves
 
 KINDS = ("solid", "ring", "diffuse")
-_RADII = {"solid": (0.085, 0.19), "ring": (0.10, 0.22), "diffuse": (0.15, 0.27)}
+_RADII = {"solid": (0.095, 0.20), "ring": (0.115, 0.23), "diffuse": (0.16, 0.28)}
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def choose(kind: str, head: Anatomy, seed: int, offset: float) -> Lesion:
         y=float(half_length * reach * np.sin(angle)),
         radius=float(radius * np.sqrt(1 - offset**2)),
         lobes=lobes,
-        bright=float(0.70 + 0.20 * u[3]),
-        dark=float(0.21 + 0.13 * u[4]),
+        bright=float(0.74 + 0.18 * u[3]),
+        dark=float(0.20 + 0.11 * u[4]),
         rim=float(0.18 + 0.18 * u[5]),
         oedema=float(0.7 * u[6]),
         mottle=mottle,
