@@ -161,9 +161,7 @@ class Experiment:
     def explained(self) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
         """Maps of every network by every method on the same test images, and all student layers for a panel of 20."""
         asked, images = self.settings.explain, self.data.test
-        key = fingerprint(
-            "explain", VERSIONS["explain"], asked.model_dump(), [n.fingerprint for n in self.networks.values()], self.data.key
-        )
+        key = self._explain_key
         done = self.folder.stage("explain")
         if done is not None and done.key == key:
             self.stages.append(StageRecord("explain", key, done.seconds, True))
@@ -275,7 +273,7 @@ class Experiment:
         self.stages.append(StageRecord(name, key, kept.seconds, cached))
         if name != "data":
             self._create()
-            self.folder.finish(kept)
+            self.folder.finish(kept, now=self.stages[-1])
         return found
 
 

@@ -100,10 +100,10 @@ class RunFolder:
             return None
         return StageRecord(**{key: value for key, value in files.read_json(path).items() if key in StageRecord.__dataclass_fields__})
 
-    def finish(self, record: StageRecord, **facts: Any) -> None:
-        """Record that a stage is done; only then does what it wrote count."""
-        files.write_json(self.path / "stages" / f"{record.name}.json", {**asdict(record), **facts}, kind="stage")
-        self.log(record.name, seconds=round(record.seconds, 3), cached=record.cached)
+    def finish(self, record: StageRecord, *, now: StageRecord) -> None:
+        """Record that a stage is done; only then does what it wrote count. The log tells of `now`, which may have found it cached."""
+        files.write_json(self.path / "stages" / f"{record.name}.json", asdict(record), kind="stage")
+        self.log(record.name, seconds=round(now.seconds, 3), cached=now.cached)
 
     def log(self, event: str, **facts: Any) -> None:
         """Add one line to the log."""
