@@ -1,0 +1,96 @@
+"""The plain words of the report: what each measure, method and role is called, with one sentence on what it means."""
+
+from __future__ import annotations
+
+from pellucid.core.records import ROLES, Measurement
+from pellucid.reporting.numbers import large_count, number_of_bytes, three_figures
+
+# name: (what the page calls it, one sentence that explains it on the spot)
+MEASURES: dict[str, tuple[str, str]] = {
+    "balanced_accuracy": ("Balanced accuracy", "The share of right answers in each class, averaged over the classes, so that a rare class counts as much as a common one."),
+    "accuracy": ("Accuracy", "The share of test images whose class was named rightly."),
+    "macro_f1": ("Macro F1", "For each class the balance of finding its images and not crying wolf, averaged over the classes."),
+    "auc": ("AUC", "The chance that an image of a class gets a higher score for that class than an image of another one; 0.5 is guessing."),
+    "cross_entropy": ("Cross-entropy", "How surprised the network is by the truth; confident errors cost most. Lower is better."),
+    "ece": ("Calibration error", "How far stated confidence lies from the share that is right (ECE, 15 bins). Lower is better."),
+    "ece_scaled": ("Calibration error, rescaled", "The same after one temperature, fitted on the validation images, has softened or sharpened all answers."),
+    "sensitivity_at_specificity": ("Sensitivity at fixed specificity", "How much of a class is found when the threshold lets through only a set share of false alarms."),
+    "agreement": ("Agreement with the teacher", "The share of images on which both name the same class, right or wrong."),
+    "kl_teacher": ("Distance to the teacher", "How far the class probabilities lie from the teacher's (Kullback-Leibler, in nats). 0 is the same."),
+    "subject_accuracy": ("Accuracy per subject", "The share of subjects named rightly when the logits of all their images are averaged."),
+    "recall": ("Recall", "Of the images of this class, the share that was found."),
+    "precision": ("Precision", "Of the images given this class, the share that belongs to it."),
+    "f1": ("F1", "The balance (harmonic mean) of precision and recall."),
+    "similarity": ("Similarity of maps", "Rank correlation (Spearman) of two maps over their places: 1 ranks all places alike, 0 is unrelated."),
+    "transferred": ("Transferred", "How much more the student's maps resemble the teacher's than the base's do. Above 0: distillation passed on where to look."),
+    "pointing_game": ("Pointing game", "The share of images whose hottest place lies on the finding."),
+    "relevance_mass": ("Relevance mass", "The share of the map's weight that lies on the finding; compare it with the share of the image that the finding covers."),
+    "iou": ("Overlap at equal area", "The hottest places, as many as the finding is large, against the finding itself: shared area over joint area (IoU)."),
+    "mask_share": ("Share of the image covered", "How much of the image the finding covers: what a map that looks everywhere would score as relevance mass."),
+    "mask_fidelity": ("Mask-fidelity", "Everything the map leaves dark is blurred away; 1 means the network's answer stays as sure as before. Read it beside the area."),
+    "mask_fidelity_agreement": ("Same class after masking", "The share of images that keep their class when all that the map leaves dark is blurred."),
+    "mask_fidelity_area": ("Area kept", "The mean of the map: how much of the image it keeps. A map that keeps everything is faithful without saying anything."),
+    "mask_fidelity_top20": ("Mask-fidelity at 20 % area", "The same with only the hottest 20 % of the pixels kept, so that all maps may keep equally much."),
+    "met": ("Time for one map", "Seconds for one explanation at batch 1, up to a map of the image's size."),
+    "parameters": ("Parameters", "Numbers the network has learnt; what has to be stored."),
+    "multiply_adds": ("Multiply-adds", "Multiplications with addition for one image; what has to be computed."),
+    "file_size": ("File size", "The saved network on disk."),
+    "latency_p50": ("Latency, median", "Time for one image by itself; half of the calls are faster."),
+    "latency_p95": ("Latency, 95th percentile", "Time for one image by itself; 95 of 100 calls are faster."),
+    "throughput": ("Throughput", "Images per second when many come at once."),
+    "peak_memory": ("Peak memory", "The most memory one pass takes beyond the resting state."),
+}  # fmt: skip
+
+ACCURACY = ("balanced_accuracy", "accuracy", "macro_f1", "auc", "cross_entropy", "ece", "ece_scaled", "sensitivity_at_specificity",
+            "subject_accuracy", "agreement", "kl_teacher")  # fmt: skip
+PER_CLASS = ("recall", "precision", "f1", "auc")
+LOCALISATION = ("pointing_game", "relevance_mass", "mask_share", "iou")
+FAITHFULNESS = ("mask_fidelity", "mask_fidelity_area", "mask_fidelity_top20", "mask_fidelity_agreement")
+COST = ("parameters", "multiply_adds", "file_size", "latency_p50", "latency_p95", "throughput", "peak_memory")
+
+METHODS: dict[str, tuple[str, str]] = {
+    "average_feature_map": ("Average feature map", "The mean of all channels of one layer: where the network is active at all, whatever the class."),
+    "grad_cam": ("Grad-CAM", "The layer's channels weighted by how strongly each moves the class: red speaks for the class, blue against it."),
+}  # fmt: skip
+
+
+def measure_name(name: str) -> str:
+    """Return what the page calls a measure; a measure unknown here keeps its own name in plain letters."""
+    plain = name.removesuffix("_difference")
+    return MEASURES[plain][0] if plain in MEASURES else plain.replace("_", " ").capitalize()
+
+
+def measure_meaning(name: str) -> str:
+    """Return the sentence that explains a measure, or nothing for one unknown here."""
+    return MEASURES.get(name.removesuffix("_difference"), ("", ""))[1]
+
+
+def method_name(method: str) -> str:
+    """Return what the page calls an explainer."""
+    return METHODS[method][0] if method in METHODS else method.replace("_", " ").capitalize()
+
+
+def method_meaning(method: str) -> str:
+    """Return the sentence that explains an explainer, or nothing for one unknown here."""
+    return METHODS.get(method, ("", ""))[1]
+
+
+def role_of(model: str) -> str:
+    """Return the role that colours a row: the one a comparison starts with, or "other"."""
+    first = model.split(" ")[0] if model else ""
+    return first if first in ROLES else "other"
+
+
+def in_unit(measurement: Measurement, value: float | None = None) -> str:
+    """Print a cost in its own unit."""
+    value = measurement.value if value is None else value
+    assert value is not None
+    if measurement.name in ("parameters", "multiply_adds"):
+        return large_count(value)
+    if measurement.name in ("file_size", "peak_memory"):
+        return number_of_bytes(value)
+    if measurement.name.startswith("latency"):
+        return f"{three_figures(value)} ms"
+    if measurement.name == "throughput":
+        return f"{three_figures(value)} images/s"
+    return three_figures(value)

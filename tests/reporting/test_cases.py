@@ -1,0 +1,81 @@
+"""Which cases are shown, in which order, and that the page's numbers are the record's."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pellucid.reporting.cases import N_PLAIN, CaseBook, as_numbers, chosen
+from pellucid.reporting.figures import maps
+
+
+def test_disagreement_comes_first_and_unjudged_last(record):
+    """The least alike maps lead; a case without judgement follows all others."""
+    order = CaseBook(record).disagreement()
+    alike = record.cases.agreement["grad_cam"][order]
+    assert (np.diff(alike[:-1]) >= 0).all() and np.isnan(alike[-1])
+
+
+def test_median_case_has_half_the_cases_on_each_side(record):
+    """The case on the first screen is neither the best nor the worst."""
+    alike = record.cases.agreement["grad_cam"]
+    middle = alike[CaseBook(record).median()]
+    assert abs((alike < middle).sum() - (alike > middle).sum()) <= 1
+
+
+def test_grid_below_6x6_is_not_judged(build):
+    """A teacher's map of 3x3 is shown, and said not to be judged."""
+    book = CaseBook(build(n=12, grids=(3, 8)))
+    assert book.not_judged("grad_cam") == "not judged: grid 3x3"
+    assert book.case(0).rows[1].alike == {"base": None, "student": None}
+
+
+def test_dead_maps_have_no_places(record):
+    """A constant map is None, and the row's other maps keep their scale."""
+    row = CaseBook(record).case(17).rows[1]
+    assert row.places["base"] is None and row.places["student"] is not None
+    assert row.alike["base"] is None
+
+
+def test_base_is_compared_as_the_student_is(record):
+    """The base's similarity follows the definition of the measure: identical maps are alike to 1."""
+    kept = [e if e.model != "base" else replace(e, maps=next(t.maps for t in record.cases.explanations if (t.model, t.method) == ("teacher", e.method)))
+            for e in record.cases.explanations]  # fmt: skip
+    book = CaseBook(replace(record, cases=replace(record.cases, explanations=kept)))
+    alike = book.alike["base", "average_feature_map"]
+    np.testing.assert_allclose(alike, 1.0, atol=1e-9)
+
+
+def test_numbers_give_back_the_map(record):
+    """What the page stores of a map is the map on the row's scale, to a 255th of it."""
+    book = CaseBook(record)
+    stored = json.loads(json.dumps(as_numbers(book.case(3), thumbnail=True)))["rows"][1]
+    height, width, text = stored["maps"]["student"]
+    places = np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width)
+    value = stored["lo"] + places / 255 * (stored["hi"] - stored["lo"])
+    raw = maps.relative(book.by_key["student", "grad_cam"].maps[3])
+    np.testing.assert_allclose(value, raw, atol=(stored["hi"] - stored["lo"]) / 255)
+
+
+@pytest.mark.parametrize(("most", "all_of_them"), [(10_000_000, True), (420_000, False)])
+def test_chosen_cases_fit_and_cover_the_ranking(record, most, all_of_them):
+    """The first 24 are always there; what else fits comes from the whole ranking, not only its beginning."""
+    book = CaseBook(record)
+    rows, texts = chosen(book, most_bytes=most)
+    order = list(book.disagreement())
+    assert rows[:N_PLAIN] == order[:N_PLAIN]
+    assert (len(rows) == len(record.cases.ids)) is all_of_them
+    assert sum(map(len, texts)) <= most
+    assert max(order.index(row) for row in rows) > 90
+
+
+def test_who_was_right_follows_truth(record):
+    """Every case falls into the one of four strata that its answers say."""
+    book = CaseBook(record)
+    for i in range(len(book)):
+        teacher, student = (int(record.cases.logits[r][i].argmax()) == int(record.cases.targets[i]) for r in ("teacher", "student"))
+        assert book.who(i) == {(1, 1): "both", (1, 0): "teacher", (0, 1): "student", (0, 0): "neither"}[teacher, student]

@@ -1,0 +1,177 @@
+"""The page is one file, whole, safe against names, and says what it can't say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from pellucid.reporting.page import render, write
+from pellucid.reporting.sections import counts_table
+
+VOID = {"meta", "link", "img", "input", "br"}
+
+
+class _Reader(HTMLParser):
+    """Collects what tests ask for, and fails on tags that aren't closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.headings, self.images, self.ids, self.links, self.scripts = [], [], [], [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if tag not in VOID and not (self.open and "svg" in self.open and tag in ("path", "line", "rect", "circle", "polyline")):
+            self.open.append(tag)
+        if re.fullmatch("h[1-6]", tag) and "dialog" not in self.open:
+            self.headings.append(int(tag[1]))
+        if tag == "img":
+            self.images.append(found)
+        if tag == "script":
+            self.scripts += 1
+        if tag == "a":
+            self.links.append(found.get("href", ""))
+        if "id" in found:
+            self.ids.append(found["id"])
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+        elif tag not in ("path", "line", "rect", "circle", "polyline"):
+            raise AssertionError(f"</{tag}> closes {self.open[-3:]}")
+
+
+@pytest.fixture(scope="module")
+def page(record):
+    return render(record)
+
+
+def _read(page: str) -> _Reader:
+    reader = _Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader
+
+
+def test_page_is_self_contained_and_small(page):
+    """No address outside the file, and at most 10 MB."""
+    without_data = re.sub(r"data:[a-z]+/[a-z]+;base64,[A-Za-z0-9+/=]+", "", page)
+    assert not re.findall(r'(?:src|href|action)="(?!#|data:|")', without_data)
+    assert not re.findall(r"url\((?!\))(?!data:)", re.sub(r"url\(\$\{c\.img\}\)", "", without_data))
+    assert len(page.encode()) < 10_000_000
+
+
+def test_headings_are_in_order_and_links_arrive(page):
+    """No heading level is skipped, ids are unique, and every link inside the page has its place."""
+    reader = _read(page)
+    assert reader.headings[0] == 1 and reader.headings.count(1) == 1
+    assert all(b - a <= 1 for a, b in zip(reader.headings, reader.headings[1:], strict=False))
+    assert len(set(reader.ids)) == len(reader.ids)
+    missing = {link[1:] for link in reader.links if link.startswith("#")} - set(reader.ids)
+    assert all(link.startswith("case-") for link in missing)
+
+
+def test_every_picture_has_a_text(page):
+    """Alternative texts are there and say more than the file's type."""
+    images = _read(page).images
+    assert len(images) > 100
+    assert all(image.get("alt") for image in images)
+
+
+def test_first_24_cases_are_plain_pictures(page):
+    """They stand in the page as PNG, so they show without JavaScript."""
+    cases = re.findall(r'<article class="case".*?</article>', page, re.S)
+    assert len(cases) == 24
+    assert all(case.count('<img class="map" src="data:image/png;base64,') + case.count("no signal</span>") == 6 for case in cases)
+
+
+def test_names_from_outside_stay_text(nasty):
+    """Titles, classes and file names with markup can't become markup, in HTML, SVG, JSON or attributes."""
+    page = render(nasty)
+    reader = _read(page)
+    assert reader.scripts == 4
+    assert "<img src=x" not in page
+    assert "<script>alert(1)" not in page
+    assert "Größe &amp; Maß" in page
+
+
+def test_banner_stands_only_over_a_leak(record, build):
+    """Findings of level leak, or a split by image where subjects are known, put a banner on top; warnings don't."""
+    assert 'class="banner"' not in render(record)
+    assert (
+        "12 subjects have images in training and test." in re.search(r'class="banner".*?</section>', render(build(n=8, leak=True)), re.S)[0]
+    )
+    by_image = replace(record, settings={**record.settings, "data": {**record.settings["data"], "split": "image"}})
+    assert "The split is by image" in re.search(r'class="banner".*?</section>', render(by_image), re.S)[0]
+
+
+def test_header_says_what_was_tested_on_how_many(page):
+    """The first line: title, teacher and student, n with its subjects, date."""
+    header = re.sub(r"<[^>]+>", "|", re.search(r"<header.*?</header>", page, re.S)[0])
+    for part in ("phantom", "densenet121 → cnn5", "118 test images of 31 subjects", "2026-11-25"):
+        assert part in header
+
+
+def test_undefined_figures_are_words_with_reasons(page):
+    """A class without images has its reason in the table, never nan."""
+    assert "undefined: no image of class diffuse in test" in page
+    assert not re.search(r">\s*-?(nan|NaN|None|inf)\s*<", page)
+
+
+def test_small_grid_is_said_in_the_page(build):
+    """With a 3x3 grid the page says "not judged: grid 3x3" instead of a likeness."""
+    assert "not judged: grid 3x3" in render(build(n=8, grids=(3, 8)))
+
+
+def test_page_holds_what_a_thin_record_has(record):
+    """A run without masks, base, panel, verdicts, audit or measurements still gives a page."""
+    cases = replace(
+        record.cases, masks=None, panel=[], panel_rows=[], logits={k: v for k, v in record.cases.logits.items() if k != "base"},
+        explanations=[e for e in record.cases.explanations if e.model != "base"],
+    )  # fmt: skip
+    thin = replace(record, cases=cases, measurements=[], verdicts=[], audit={}, duplicates=[], contact={}, stages=[], versions={},
+                   networks={k: replace(v, history=[]) for k, v in record.networks.items() if k != "base"})  # fmt: skip
+    _read(render(thin))
+
+
+def test_page_holds_no_case_at_all(record):
+    """Even without a case to show, the figures are reported."""
+    none = replace(record.cases, ids=[], images=record.cases.images[:0], masks=None, targets=record.cases.targets[:0], subjects=[], panel=[], panel_rows=[],
+                   logits={k: v[:0] for k, v in record.cases.logits.items()}, agreement={}, explanations=[replace(e, maps=e.maps[:0], targets=e.targets[:0]) for e in record.cases.explanations])  # fmt: skip
+    _read(render(replace(record, cases=none)))
+
+
+def test_write_makes_every_file(record, tmp_path):
+    """The page, its data as CSV and the LaTeX tables lie in the folder, and nothing half-written."""
+    folder = tmp_path / "a run with ümlaut"
+    assert write(record, folder) == folder / "report.html"
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {
+        "report.html",
+        "tables.tex",
+        "measurements.csv",
+        "report/data/accuracy.csv",
+        "report/data/cases.csv",
+        "report/data/training.csv",
+    } <= names
+    assert not [name for name in names if name.endswith(".part")]
+    cases = (folder / "report/data/cases.csv").read_text(encoding="utf-8").splitlines()
+    assert len(cases) == 1 + len(record.cases.ids)
+
+
+def test_tables_named_in_the_page_are_written(record, tmp_path):
+    """Where the page says "also in report/data/x.csv", that file is there."""
+    page = write(record, tmp_path).read_text(encoding="utf-8")
+    named = set(re.findall(r"also in (report/data/\w+\.csv)", page))
+    assert len(named) > 6
+    assert all((tmp_path / name).is_file() for name in named)
+
+
+def test_counts_add_up(record):
+    """The row of all images is the sum of the classes."""
+    rows = counts_table(record).rows
+    columns = np.array([[int(cell.replace(",", "")) for cell in row[1:]] for row in rows[:-1]])
+    np.testing.assert_array_equal(columns[:-1].sum(0), columns[-1])
