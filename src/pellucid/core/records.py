@@ -159,7 +159,8 @@ class Explanation:
         flat = self.positive().reshape(len(self.maps), math.prod(self.maps.shape[1:]))
         finite = np.isfinite(flat).all(1)
         spread = np.where(finite, flat.max(1, initial=-np.inf) - flat.min(1, initial=np.inf), 0.0)
-        return ~finite | (spread <= 1e-12 * np.maximum(np.abs(np.nan_to_num(flat)).max(1, initial=0.0), 1e-30))
+        noise = 8 * np.finfo(flat.dtype).eps  # a spread of a few units in the last place is rounding
+        return ~finite | (spread <= noise * np.maximum(np.abs(np.nan_to_num(flat)).max(1, initial=0.0), 1e-30))
 
 
 @dataclass(frozen=True)

@@ -86,18 +86,18 @@ class Dataset:
 
     def keep(self, rows: np.ndarray) -> Dataset:
         """Return the dataset of these rows only, in this order."""
-        rows = [int(row) for row in rows]
+        kept = [int(row) for row in rows]
         read, read_mask = self.read, self.read_mask
         return replace(
             self,
-            ids=[self.ids[r] for r in rows],
-            targets=self.targets[rows],
-            read=lambda i: read(rows[i]),
-            read_mask=None if read_mask is None else (lambda i: read_mask(rows[i])),
-            subjects=[self.subjects[r] for r in rows],
-            groups=[self.groups[r] for r in rows],
-            columns={name: [values[r] for r in rows] for name, values in self.columns.items()},
-            boxes=[self.boxes[r] for r in rows] if self.boxes else [],
+            ids=[self.ids[r] for r in kept],
+            targets=self.targets[kept],
+            read=lambda i: read(kept[i]),
+            read_mask=None if read_mask is None else (lambda i: read_mask(kept[i])),
+            subjects=[self.subjects[r] for r in kept],
+            groups=[self.groups[r] for r in kept],
+            columns={name: [values[r] for r in kept] for name, values in self.columns.items()},
+            boxes=[self.boxes[r] for r in kept] if self.boxes else [],
         )
 
 

@@ -55,7 +55,7 @@ class Views:
         float32 Tensor [n, C, S, S] in [0, 1]
         """
         images = as_float(pixels)
-        numbers = uniform(derive(self.seed, "views"), rows[:, None], np.int64(view), np.arange(7)[None, :])  # [n, 7]
+        numbers = uniform(derive(self.seed, "views"), rows[:, None], view, np.arange(7)[None, :])  # [n, 7]
         if "crop" in self.parts or "flip" in self.parts:
             grid = F.affine_grid(torch.from_numpy(self._affine(numbers)), list(images.shape), align_corners=False)
             images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
