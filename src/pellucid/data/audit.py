@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections import Counter
 from typing import Any
@@ -164,7 +165,7 @@ class _PairTable:
         edges = [*np.round(np.arange(floor, 0.995, 0.01), 3).tolist(), 1.001]
         same, labels = self.same_unit(pairs), self.across_labels(pairs)
         rows = []
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in itertools.pairwise(edges):
             inside = (pairs.r >= low) & (pairs.r < high)
             counts = {"pairs": int(inside.sum()), "same_unit": int(same[inside].sum()), "across_labels": int(labels[inside].sum())}
             rows.append({"from": low, "to": min(high, 1.0), **counts})
@@ -196,9 +197,11 @@ def _choose_cut(table: _PairTable, near: Pairs, cut: float) -> tuple[float, bool
     shares = np.bincount(table.labels) / max(len(table.labels), 1)
     expected = 1 - float(np.square(shares).sum())  # how often any two images differ in label
     conflict = table.across_labels(near)
+    # Neighbouring slices of one person may well differ in label and yet be the same picture.
+    telling = ~table.same_unit(near)
     cuts = [cut, *(higher for higher in _CUTS if higher > cut)]
     for candidate in cuts:
-        above = near.r >= candidate
+        above = telling & (near.r >= candidate)
         if conflict[above].sum() < _CONFLICTS or conflict[above].mean() < _CHANCE * expected:
             return candidate, True
     return cuts[-1], False

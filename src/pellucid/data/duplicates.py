@@ -157,11 +157,11 @@ class _Pictures:
 
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image [S, S, C] as grey [64, 64], each pixel the mean of what it covers."""
+    """Return an image [S, S, C] as grey [64, 64], without aliasing: fine texture that doesn't fit would differ from copy to copy."""
     from PIL import Image
 
     picture = Image.fromarray(image[..., 0]) if image.shape[2] == 1 else Image.fromarray(image).convert("L")
-    return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX))
+    return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def _change(pictures: NDArray[np.float32], change: tuple[bool, bool, bool]) -> NDArray[np.float32]:

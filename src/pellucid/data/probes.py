@@ -102,7 +102,7 @@ def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     def small(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32).reshape(-1) / 255
+        return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32).reshape(-1) / np.float32(255)
 
     return np.stack([small(np.asarray(image)) for image in images])
 
