@@ -103,6 +103,7 @@ def test_parts_of_other_packages_come_in_by_entry_point(monkeypatch):
         importlib.metadata, "entry_points", lambda **asked: [entry] if asked == {"group": "pellucid.losses"} else real(**asked)
     )
     registry.describe.cache_clear()
+    registry._installed.cache_clear()
     try:
         assert registry.describe("losses")["theirs"] == "from json:dumps"
         import json
@@ -110,3 +111,4 @@ def test_parts_of_other_packages_come_in_by_entry_point(monkeypatch):
         assert registry.get("losses", "theirs") is json.dumps
     finally:
         registry.describe.cache_clear()
+        registry._installed.cache_clear()

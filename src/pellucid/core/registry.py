@@ -48,9 +48,15 @@ def describe(kind: str) -> dict[str, str]:
         summary = _summary(path)
         if summary is not None:
             found[path.stem] = summary
-    for entry in importlib.metadata.entry_points(group=f"pellucid.{kind}"):
+    for entry in _installed(kind):
         found[entry.name] = f"from {entry.value}"
     return found
+
+
+@lru_cache
+def _installed(kind: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """Return other packages' parts; looking through everything that is installed takes a while."""
+    return tuple(importlib.metadata.entry_points(group=f"pellucid.{kind}"))
 
 
 def get(kind: str, name: str) -> Any:
@@ -67,7 +73,7 @@ def get(kind: str, name: str) -> Any:
             f'"{name}" is none of the {kind}.{did_you_mean(name, names)} There are: {", ".join(names)}.',
             setting=name, near=nearest(name, names),
         )  # fmt: skip
-    for entry in importlib.metadata.entry_points(group=f"pellucid.{kind}"):
+    for entry in _installed(kind):
         if entry.name == name:
             return entry.load()
     module = importlib.import_module(f"{KINDS[kind]}.{name}")
