@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from pellucid.core.errors import DivergedError
 from pellucid.core.settings import NetworkSettings
-from pellucid.training import checkpoint
+from pellucid.training import checkpoint, loop
 from pellucid.training.loop import epoch_order, fit
 from pellucid.training.objective import HardLoss, Supervised
 from pellucid.training.optim import learning_rate
@@ -75,17 +77,33 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_state(phantom, tmp_path):
 
         return poisoned
 
-    with pytest.raises(DivergedError, match=r"test network: the loss \(ce, total\) became nan in epoch 2, step 3.*kept in"):
+    epoch, step = divmod(5, math.ceil(len(phantom.train) / 16))
+    where = rf"test network: the loss \(ce, total\) became nan in epoch {epoch + 1}, step {step + 1}\. .*kept in"
+    with pytest.raises(DivergedError, match=where):
         train(phantom, tmp_path, poison=poison)
     state = checkpoint.load(tmp_path / "last.pt")
-    assert len(state["history"]) == 1
+    assert len(state["history"]) == epoch == 1
     assert all(torch.isfinite(value.float()).all() for value in state["objective"].values())
 
 
-def test_early_stopping_ends_after_epochs_without_a_better_validation(phantom, tmp_path):
-    """With a learning rate that changes nothing the first epoch stays best, and patience ends the training."""
-    fitted = train(phantom, tmp_path, epochs=10, patience=2, lr=1e-12, warmup_epochs=0)
-    assert len(fitted.history) == fitted.best_epoch + 2 < 10
+def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(phantom, tmp_path, monkeypatch):
+    """No loss sees the last step's weights; validation does, and the state before stays."""
+    real = loop.predict
+    logits = iter([1.0, float("nan")])
+    monkeypatch.setattr(loop, "predict", lambda *asked: real(*asked) * next(logits))
+    with pytest.raises(
+        DivergedError, match=r"the loss \(validation logits\) became nan in epoch 2, after its last step\. .*after epoch 1 is kept"
+    ):
+        train(phantom, tmp_path)
+    assert len(checkpoint.load(tmp_path / "last.pt")["history"]) == 1
+
+
+def test_early_stopping_ends_after_epochs_without_a_better_validation(phantom, tmp_path, monkeypatch):
+    """Where validation never changes the first epoch stays best, and patience ends the training."""
+    monkeypatch.setattr(loop, "predict", lambda model, images, *rest: np.zeros((len(images), 4), np.float32))
+    fitted = train(phantom, tmp_path, epochs=10, patience=2)
+    assert fitted.best_epoch == 1
+    assert len(fitted.history) == 3
 
 
 def test_balanced_sampler_draws_classes_equally_often():

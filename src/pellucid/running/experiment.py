@@ -26,6 +26,7 @@ from pellucid.explainers.explain import explain, explain_layers
 from pellucid.measures.judged import Judged, Scores
 from pellucid.models.build import check_options as check_model
 from pellucid.models.saved import Network
+from pellucid.models.taps import find_taps
 from pellucid.reporting.page import write
 from pellucid.running import record
 from pellucid.running.folder import RunFolder, plain
@@ -123,12 +124,15 @@ class Experiment:
 
     @cached_property
     def plans(self) -> dict[str, Plan]:
-        """Build both networks before either is trained, so that a mistake in the second shows at once."""
-        sections = {"teacher": self._network("teacher"), "student": self._network("student")}
-        return {
-            section: plan(self.data, asked.pop("model"), asked, section=section, workspace=self.workspace)
-            for section, asked in sections.items()
-        }
+        """Build both networks, their taps and the loss before anything is trained, so that a mistake in the last shows at once."""
+        planned = {}
+        for section in ("teacher", "student"):
+            asked = self._network(section)
+            planned[section] = plan(self.data, asked.pop("model"), asked, section=section, workspace=self.workspace)
+            self._check_taps(planned[section])
+        chosen = self.settings.distill
+        registry.get("losses", chosen.loss)(planned["student"].hard_loss(self.data), **chosen.options)
+        return planned
 
     @cached_property
     def teacher(self) -> Network:
@@ -253,6 +257,13 @@ class Experiment:
         """Return a network's settings for `train`, with the run's seed where it has none of its own."""
         asked = getattr(self.settings, section)
         return {**asked.model_dump(exclude={"seed"}), "seed": self.settings.run.seed if asked.seed is None else asked.seed}
+
+    def _check_taps(self, planned: Plan) -> None:
+        asked, spec = self.settings.explain, self.data.spec(planned.settings.size)
+        taps = find_taps(planned.model, size=spec.size, channels=spec.channels)
+        for method in asked.methods:
+            if registry.get("explainers", method).traits.get("taps"):
+                taps.choose(asked.options.get(method, {}).get("tap", asked.tap))
 
     def _create(self) -> None:
         """Make and hold the run folder, once data and networks have been found sound: a mistake before leaves nothing behind."""

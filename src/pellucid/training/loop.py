@@ -112,10 +112,12 @@ def fit(
                 for group in optimiser.param_groups:
                     group["lr"] = learning_rate(number + step / steps, settings)
                 parts = _step(objective, optimiser, batch, precision, settings.clip)
-                _check_finite(parts, label, number, step, folder, settings)
+                _check_finite(parts, label, number, f"step {step + 1}", folder, settings)
                 for name, value in parts.items():
                     sums[name] = sums.get(name, 0.0) + value * len(batch.positions)
         logits = predict(objective.student, val, specs[0], precision)
+        # The epoch's last step may have spoilt the weights without any loss having seen it.
+        _check_finite({"validation logits": float(np.abs(logits).max())}, label, number, "after its last step", folder, settings)
         row = {
             "epoch": number + 1,
             **{f"train.{name}": value / len(order) for name, value in sums.items()},
@@ -176,12 +178,12 @@ def _step(objective: Objective, optimiser: torch.optim.Optimizer, batch: Batch, 
     return values
 
 
-def _check_finite(parts: dict[str, float], label: str, number: int, step: int, folder: Path, settings: NetworkSettings) -> None:
+def _check_finite(parts: dict[str, float], label: str, number: int, when: str, folder: Path, settings: NetworkSettings) -> None:
     broken = [name for name, value in parts.items() if not math.isfinite(value)]
     if broken:
         kept = f"The state after epoch {number} is kept in {folder}." if number else "No epoch was finished."
         raise DivergedError(
-            f"{label}: the loss ({', '.join(broken)}) became {parts[broken[0]]} in epoch {number + 1}, step {step + 1}. "
+            f"{label}: the loss ({', '.join(broken)}) became {parts[broken[0]]} in epoch {number + 1}, {when}. "
             f'{kept} Lower lr (now {settings.lr:g}), or set precision = "fp32".'
         )
 
