@@ -32,6 +32,7 @@ def browser(chromium):
 def opened(request, browser, address):
     """The report, opened once for each width, with what it reported and asked for."""
     page = browser.new_page(viewport={"width": request.param, "height": 800})
+    page.set_default_timeout(120_000)  # a busy machine is no failure
     page.heard = []
     page.on("console", lambda message: page.heard.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: page.heard.append(str(error)))

@@ -276,7 +276,7 @@ def stages_table(record: RunRecord) -> Table:
         for s in record.stages
     ]
     return Table("stages", "Stages of this run. A key is the fingerprint of what went in; equal keys give equal results.",
-                 ("Stage", "Time", "Result", "Key", "Note"), tuple(rows))  # fmt: skip
+                 ("Stage", "Time", "Result", "Key", "Note"), tuple(rows), text_columns=5)  # fmt: skip
 
 
 def networks_table(record: RunRecord) -> Table:

@@ -22,6 +22,8 @@ MEASURES: dict[str, tuple[str, str]] = {
     "precision": ("Precision", "Of the images given this class, the share that belongs to it."),
     "f1": ("F1", "The balance (harmonic mean) of precision and recall."),
     "similarity": ("Similarity of maps", "Rank correlation (Spearman) of two maps over their places: 1 ranks all places alike, 0 is unrelated."),
+    "similarity_top20": ("Overlap of the hottest 20 %", "The hottest 20 % of the places of both maps: shared area over joint area (IoU); 0.11 by chance."),
+    "similarity_cosine": ("Cosine of maps", "The cosine between two maps: 1 is the same but for strength."),
     "transferred": ("Transferred", "How much more the student's maps resemble the teacher's than the base's do. Above 0: distillation passed on where to look."),
     "pointing_game": ("Pointing game", "The share of images whose hottest place lies on the finding."),
     "relevance_mass": ("Relevance mass", "The share of the map's weight that lies on the finding; compare it with the share of the image that the finding covers."),
@@ -31,7 +33,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "mask_fidelity_agreement": ("Same class after masking", "The share of images that keep their class when all that the map leaves dark is blurred."),
     "mask_fidelity_area": ("Area kept", "The mean of the map: how much of the image it keeps. A map that keeps everything is faithful without saying anything."),
     "mask_fidelity_top20": ("Mask-fidelity at 20 % area", "The same with only the hottest 20 % of the pixels kept, so that all maps may keep equally much."),
-    "met": ("Time for one map", "Seconds for one explanation at batch 1, up to a map of the image's size."),
+    "met": ("Time for one map, in seconds", "Seconds for one explanation at batch 1, up to a map of the image's size."),
     "parameters": ("Parameters", "Numbers the network has learnt; what has to be stored."),
     "multiply_adds": ("Multiply-adds", "Multiplications with addition for one image; what has to be computed."),
     "file_size": ("File size", "The saved network on disk."),
@@ -44,7 +46,7 @@ MEASURES: dict[str, tuple[str, str]] = {
 ACCURACY = ("balanced_accuracy", "accuracy", "macro_f1", "auc", "cross_entropy", "ece", "ece_scaled", "sensitivity_at_specificity",
             "subject_accuracy", "agreement", "kl_teacher")  # fmt: skip
 PER_CLASS = ("recall", "precision", "f1", "auc")
-LOCALISATION = ("pointing_game", "relevance_mass", "mask_share", "iou")
+LOCALISATION = ("pointing_game", "relevance_mass", "iou", "mask_share")
 FAITHFULNESS = ("mask_fidelity", "mask_fidelity_area", "mask_fidelity_top20", "mask_fidelity_agreement")
 COST = ("parameters", "multiply_adds", "file_size", "latency_p50", "latency_p95", "throughput", "peak_memory")
 

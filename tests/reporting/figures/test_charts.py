@@ -61,12 +61,12 @@ def test_calibration_leaves_empty_bins_empty():
     assert said[1].startswith("2 images, stated 0.97") or said[1].startswith("2 images, stated 0.98")
 
 
-def test_histograms_count_what_has_no_signal():
+def test_histograms_count_what_is_not_judged():
     """Values left out are said to be left out."""
     text = "".join(
         _parsed(charts.histograms([("student ~ teacher", "student", np.array([0.5, np.nan, 0.7]))], title="t", x_label="x")).itertext()
     )
-    assert "n = 2, 1 without signal" in text and "median 0.60" in text
+    assert "n = 2, 1 not judged" in text and "median 0.60" in text
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.0, 0.0], [-3.0, 1e6], [1e-7, 2e-7], [0.871, 0.9]])

@@ -250,7 +250,7 @@ def histograms(rows: Sequence[tuple[str, str, np.ndarray]], *, title: str, x_lab
         counts = np.histogram(finite, edges)[0]
         base = y + 20 + tall
         left_out = len(all_values) - len(finite)
-        note = f"{label}: n = {len(finite)}" + (f", {left_out} without signal" if left_out else "")
+        note = f"{label}: n = {len(finite)}" + (f", {left_out} not judged" if left_out else "")
         body.append(_marker(role, 6, y + 10) + f'<text x="17" y="{y + 14:.0f}">{escape(note)}</text>')
         steps = "".join(f"V{base - c / most * tall:.1f}H{across(edge):.1f}" for c, edge in zip(counts, edges[1:], strict=True))
         body.append(f'<path class="area r-{role}" d="M{across(low):.1f} {base}{steps}V{base}Z"/>')
@@ -298,7 +298,8 @@ def _marker(role: str, x: float, y: float) -> str:
 def _axis(values: Sequence[float], *, wanted: int) -> tuple[float, float, list[float]]:
     """Return the ends of an axis a little beyond the values, and round ticks inside it."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    pad = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
+    # Figures that hardly differ shouldn't look far apart, and ticks with ten decimals help nobody.
+    pad = max((high - low) * 0.06, (max(abs(low), abs(high), 0.05) * 0.02 - (high - low)) / 2)
     low, high = low - pad, high + pad
     size = 10.0 ** math.floor(math.log10((high - low) / wanted))
     steps = [s * size for s in (10, 5, 2.5, 2, 1)]

@@ -82,7 +82,7 @@
   }
 
   function foot(row, role) {
-    if (!(role in row.alike)) return row.grid[role];
+    if (!(role in row.alike)) return `grid ${row.grid[role]}`;
     if (about.methods[row.m].why) return about.methods[row.m].why;
     return row.grid[role] + (row.alike[role] == null ? ", no likeness" : `, likeness ${row.alike[role].toFixed(2)}`);
   }
