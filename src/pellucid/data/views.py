@@ -58,7 +58,9 @@ class Views:
         numbers = uniform(derive(self.seed, "views"), rows[:, None], view, np.arange(7)[None, :])  # [n, 7]
         if "crop" in self.parts or "flip" in self.parts:
             grid = F.affine_grid(torch.from_numpy(self._affine(numbers)), list(images.shape), align_corners=False)
-            images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+            # Bicubic, because bilinear blurs: a network would train on soft images and be tested on sharp ones. (Storing larger
+            # than the networks' size keeps views sharper still.)
+            images = F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
         if "jitter" in self.parts:
             signed = torch.from_numpy(2 * numbers[:, 5:7] - 1).float()[:, :, None, None, None]
             mean = images.mean((1, 2, 3), keepdim=True)
