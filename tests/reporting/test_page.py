@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from pellucid.core.records import Measurement
 from pellucid.reporting.page import render, write
-from pellucid.reporting.sections import counts_table
+from pellucid.reporting.sections import _panel_by_method, counts_table
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -175,3 +176,15 @@ def test_counts_add_up(record):
     rows = counts_table(record).rows
     columns = np.array([[int(cell.replace(",", "")) for cell in row[1:]] for row in rows[:-1]])
     np.testing.assert_array_equal(columns[:-1].sum(0), columns[-1])
+
+
+def test_remarks_name_their_figures_shortly():
+    """A remark on all networks of a method names the method; a reason for an undefined figure isn't folded away."""
+    found = [Measurement("iou", 0.3, by="grad_cam", model=m, reason="positive part") for m in ("teacher", "student")]
+    found += [
+        Measurement("iou", 0.2, by="centre_prior", reason="knows nothing"),
+        Measurement("iou", None, by="other", model="base", reason="no masks"),
+    ]
+    panel = _panel_by_method("iou", found)
+    assert panel.remarks == ["Grad-CAM: positive part", "Control: the centre: knows nothing"]
+    assert panel.notes == ["Other: undefined: no masks"]

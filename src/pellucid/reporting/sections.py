@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,13 @@ DIFFERENCES = ("student - teacher", "student - base", "base - teacher")
 
 @dataclass(frozen=True)
 class Panel:
-    """A small chart with its title, the sentence that explains it, and remarks on single figures."""
+    """A small chart with its title and the sentence that explains it; why figures are undefined (notes), and remarks, folded away."""
 
     title: str
     chart: str
     meaning: str = ""
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def accuracy(record: RunRecord, book: CaseBook) -> dict[str, Any]:
@@ -353,9 +354,8 @@ def _panel(
     places = numbers.decimals(found)
     order = {model: k for k, model in enumerate((*ROLES, *DIFFERENCES))}
     rows = [_dot(m, places) for m in sorted(found, key=lambda m: order.get(m.model, 99))]
-    return Panel(
-        title, charts.dots(rows, title=title, lines=lines), words.measure_meaning(name) if meaning is None else meaning, _notes(found)
-    )
+    meaning = words.measure_meaning(name) if meaning is None else meaning
+    return _with_remarks(Panel(title, charts.dots(rows, title=title, lines=lines), meaning), found)
 
 
 def _panel_by_method(name: str, found: Sequence[Measurement], *, lines: Sequence[tuple[float, str]] = ()) -> Panel | None:
@@ -369,22 +369,41 @@ def _panel_by_method(name: str, found: Sequence[Measurement], *, lines: Sequence
         if method:
             rows.append(words.method_name(method))
         rows += [_dot(m, places) for m in sorted((m for m in of_name if m.by == method), key=lambda m: order.get(m.model, 99))]
-    return Panel(words.measure_name(name), charts.dots(rows, title=words.measure_name(name), lines=lines), words.measure_meaning(name), _notes(of_name))  # fmt: skip
+    title = words.measure_name(name)
+    return _with_remarks(Panel(title, charts.dots(rows, title=title, lines=lines), words.measure_meaning(name)), of_name)
 
 
 def _dot(m: Measurement, places: int) -> charts.Dot:
     text = numbers.with_interval(m, places)
     short = text if len(text) <= 26 else text.split(":")[0]
-    return charts.Dot((m.model or "images").replace("_", " "), words.role_of(m.model), m.value, m.low, m.high, short)
+    label = m.model or ("any network" if m.by else "images")
+    return charts.Dot(label.replace("_", " "), words.role_of(m.model), m.value, m.low, m.high, short)
 
 
-def _notes(found: Sequence[Measurement]) -> list[str]:
-    """Return the remarks of single figures, each once with the figures it is about."""
-    about: dict[str, list[str]] = {}
+def _with_remarks(panel: Panel, found: Sequence[Measurement]) -> Panel:
+    return replace(panel, notes=_said(found, undefined=True), remarks=_said(found, undefined=False))
+
+
+def _said(found: Sequence[Measurement], *, undefined: bool) -> list[str]:
+    """Return the reasons of undefined figures, or the remarks on the others: each once, with the figures it is about."""
+    about: dict[str, list[Measurement]] = {}
     for m in found:
-        if m.reason:
-            about.setdefault(m.reason, []).append(" ".join(filter(None, [m.model, f"({words.method_name(m.by)})" if m.by else ""])))
-    return [f"{', '.join(dict.fromkeys(models))}: {reason}" if len(models) < len(found) else reason for reason, models in about.items()]
+        if (m.value is None) is undefined and (m.reason or undefined):
+            about.setdefault(numbers.undefined(m) if undefined else m.reason, []).append(m)
+    return [f"{subject}: {reason}" if (subject := _subject(those, found)) else reason for reason, those in about.items()]
+
+
+def _subject(those: Sequence[Measurement], found: Sequence[Measurement]) -> str:
+    """Name some of the figures of a panel as shortly as they can be: nothing for all, a method for all of its networks."""
+    if len(those) == len(found):
+        return ""
+    names = []
+    for method in dict.fromkeys(m.by for m in those):
+        models = [m.model for m in those if m.by == method]
+        whole = method and len(models) == sum(m.by == method for m in found)
+        listed = " and ".join(filter(None, models))
+        names.append(words.method_name(method) if whole or not listed else f"{listed} ({words.method_name(method)})" if method else listed)
+    return ", ".join(names)
 
 
 def _series(record: RunRecord, role: str, key: str, label: str) -> charts.Series:

@@ -21,7 +21,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "recall": ("Recall", "Of the images of this class, the share that was found."),
     "precision": ("Precision", "Of the images given this class, the share that belongs to it."),
     "f1": ("F1", "The balance (harmonic mean) of precision and recall."),
-    "similarity": ("Similarity of maps", "Rank correlation (Spearman) of two maps over their places: 1 ranks all places alike, 0 is unrelated."),
+    "similarity": ("Similarity of maps", "Rank correlation (Spearman) of two maps over their places: 1 ranks all places alike, 0 is unrelated. Shuffled and centre are anchors: the teacher's map of another image, and its mean map."),
     "similarity_top20": ("Overlap of the hottest 20 %", "The hottest 20 % of the places of both maps: shared area over joint area (IoU); 0.11 by chance."),
     "similarity_cosine": ("Cosine of maps", "The cosine between two maps: 1 is the same but for strength."),
     "transferred": ("Transferred", "How much more the student's maps resemble the teacher's than the base's do. Above 0: distillation passed on where to look."),
@@ -53,6 +53,8 @@ COST = ("parameters", "multiply_adds", "file_size", "latency_p50", "latency_p95"
 METHODS: dict[str, tuple[str, str]] = {
     "average_feature_map": ("Average feature map", "The mean of all channels of one layer: where the network is active at all, whatever the class."),
     "grad_cam": ("Grad-CAM", "The layer's channels weighted by how strongly each moves the class: red speaks for the class, blue against it."),
+    "random_smooth": ("Control: a random map", "Smooth noise that knows nothing of the image."),
+    "centre_prior": ("Control: the centre", "A map that always looks at the middle of the image."),
 }  # fmt: skip
 
 
@@ -68,7 +70,9 @@ def measure_meaning(name: str) -> str:
 
 
 def method_name(method: str) -> str:
-    """Return what the page calls an explainer."""
+    """Return what the page calls an explainer; two of them, as ``a - b``, where a figure is their difference."""
+    if " - " in method:
+        return " - ".join(method_name(part) for part in method.split(" - "))
     return METHODS[method][0] if method in METHODS else method.replace("_", " ").capitalize()
 
 
