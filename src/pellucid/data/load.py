@@ -91,7 +91,7 @@ class Data:
     @cached_property
     def audit(self) -> dict[str, Any]:
         """Return what the audit found (see :mod:`pellucid.data.audit`)."""
-        from pellucid.data.audit import audit  # scipy and imagehash: training does without
+        from pellucid.data.audit import audit  # scipy: training does without
 
         return audit(self.dataset, self.store, self.split.sides, how=self.split.how)
 
