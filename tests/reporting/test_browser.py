@@ -10,6 +10,7 @@ from pellucid.stats.classification import softmax
 pytestmark = pytest.mark.browser
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDTHS = (1280, 390)
+PATIENCE = 120_000  # milliseconds: a busy machine is no failure
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def browser(chromium):
 def opened(request, browser, address):
     """The report, opened once for each width, with what it reported and asked for."""
     page = browser.new_page(viewport={"width": request.param, "height": 800})
-    page.set_default_timeout(120_000)  # a busy machine is no failure
+    page.set_default_timeout(PATIENCE)
     page.heard = []
     page.on("console", lambda message: page.heard.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: page.heard.append(str(error)))
@@ -197,6 +198,7 @@ def test_drawn_and_plain_maps_are_the_same_picture(page):
 def test_texts_can_be_read(browser, address, scheme):
     """Every text has a contrast of at least 4.5 to what lies behind it, in both schemes."""
     page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE)
     page.goto(address)
     poor = page.evaluate(
         """() => {
@@ -225,6 +227,7 @@ def test_without_javascript_it_can_be_read(browser, address, width):
     """Without JavaScript the 24 plain cases and all figures are there, and no dead control."""
     context = browser.new_context(java_script_enabled=False, viewport={"width": width, "height": 800})
     page = context.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto(address)
     assert page.locator("article.case:visible").count() == 24
     assert page.locator("article.verdict").count() == 4
@@ -236,6 +239,7 @@ def test_without_javascript_it_can_be_read(browser, address, width):
 def test_names_with_markup_run_nothing(browser, nasty, tmp_path):
     """A class called like a script tag is shown, not run."""
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
     dialogs = []
     page.on("dialog", lambda opened: (dialogs.append(opened.message), opened.dismiss()))
     page.goto(write(nasty, tmp_path).as_uri() + "#case-0002")
