@@ -219,8 +219,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     try:
         code = app([argument for argument in arguments if argument != "--debug"], standalone_mode=False) or 0
-    except KeyboardInterrupt:
-        _complain("Stopped. The same command goes on from the last finished epoch or stage.")
+    except (KeyboardInterrupt, typer.Abort):  # older releases of Typer raise Abort, newer ones return 130
         code = 130
     except _USAGE_ERROR as error:
         _complain(str(error.format_message()))  # type: ignore[attr-defined]
@@ -237,6 +236,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _complain(f"This is a mistake in Pellucid, not yours: {type(error).__name__}: {error}. `pellucid --debug ...` shows where.")
         code = 1
+    if code == 130:
+        _complain("Stopped. The same command goes on from the last finished epoch or stage.")
     sys.exit(code)
 
 

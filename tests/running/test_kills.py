@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import signal
-import threading
-import time
 
 import pytest
+
 from whole_run import differences, finished, pellucid_in
 
 # One inside each kind of write, in the order in which a run comes to them; the numbers count visits within one start.

@@ -50,7 +50,8 @@ def write_starter(source: str, path: Path, *, workspace: Workspace | None = None
 
 def render(settings: Settings, *, seen: list[str]) -> str:
     """Return an experiment file with all settings, each explained by the line above it."""
-    lines = [f"# {line}" if line else "#" for line in seen] + [""]
+    # A class folder's name may hold a line break or worse, which would end the comment.
+    lines = [f"# {''.join(c if c.isprintable() else ' ' for c in line)}".rstrip() for line in seen] + [""]
     for section, field in Settings.model_fields.items():
         values = getattr(settings, section)
         lines += [f"# {(type(values).__doc__ or field.description or '').splitlines()[0]}", f"[{section}]"]
