@@ -11,7 +11,7 @@ import pytest
 
 from pellucid.core.records import Measurement
 from pellucid.reporting.page import render, write
-from pellucid.reporting.sections import _panel_by_method, counts_table
+from pellucid.reporting.sections import _panel_by_method, cost_table, counts_table
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -188,3 +188,12 @@ def test_remarks_name_their_figures_shortly():
     panel = _panel_by_method("iou", found)
     assert panel.remarks == ["Grad-CAM: positive part", "Control: the centre: knows nothing"]
     assert panel.notes == ["Other: undefined: no masks"]
+
+
+def test_cost_says_gain_or_loss(record):
+    """A student that is slower is called slower, by a factor above 1."""
+    slower = [replace(m, value=56.2) if (m.name, m.model) == ("latency_p50", "student") else m for m in record.measurements]
+    last = {row[0]: row[-1] for row in cost_table(replace(record, measurements=slower)).rows}
+    assert last["Parameters"] == "21x smaller"
+    assert last["Latency, median"] == "2.0x slower"
+    assert last["Throughput"] == "17x faster"

@@ -120,7 +120,7 @@ def number_of_bytes(value: float) -> str:
 
 def large_count(value: float) -> str:
     """Print a count of parameters or operations: ``0.334 M``, ``2.83 G``."""
-    for limit, unit in ((1e9, "G"), (1e5, "M")):
+    for limit, unit in ((1e9, "G"), (1e4, "M")):
         if abs(value) >= limit:
             return f"{three_figures(value / (1e9 if unit == 'G' else 1e6))} {unit}"
     return f"{value:,.0f}"

@@ -256,7 +256,7 @@ def _source(record: RunRecord) -> str:
     """Return where the images came from, in one line."""
     source = record.data.get("source", "")
     if isinstance(source, dict):
-        source = ", ".join(f"{name} {value}" for name, value in source.items() if value not in ("", None))
+        source = ", ".join(f"{value}" if name == "kind" else f"{name} {value}" for name, value in source.items() if value not in ("", None))
     return f"Source: {source}" if source else "Source not recorded"
 
 

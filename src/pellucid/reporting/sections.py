@@ -17,8 +17,8 @@ from pellucid.reporting.tables import Table
 from pellucid.stats.classification import confusion
 
 MOST_THUMBNAILS = 240  # of the contact sheet, over all classes
-_GAINS = {"parameters": "smaller", "multiply_adds": "less work", "file_size": "smaller", "latency_p50": "faster", "latency_p95": "faster",
-          "throughput": "faster", "peak_memory": "less"}  # fmt: skip
+_GAINS = {"parameters": ("smaller", "larger"), "multiply_adds": ("less work", "more work"), "file_size": ("smaller", "larger"),
+          "latency_p50": ("faster", "slower"), "latency_p95": ("faster", "slower"), "throughput": ("faster", "slower"), "peak_memory": ("less", "more")}  # fmt: skip
 _WITH_PANEL = {"similarity", "transferred", "met", *words.LOCALISATION, *words.FAITHFULNESS}
 DIFFERENCES = ("student - teacher", "student - base", "base - teacher")
 
@@ -142,8 +142,7 @@ def cost_table(record: RunRecord) -> Table | None:
             continue
         cells = [_cost_cell(by_role.get(role)) for role in roles]
         teacher, student = (_value(by_role.get(role)) for role in ("teacher", "student"))
-        gain = numbers.ratio(*((student, teacher) if name == "throughput" else (teacher, student))) if teacher and student else ""
-        times = f"{gain} {_GAINS[name]}" if gain else ""
+        times = _gain(name, teacher, student) if teacher and student else ""
         rows.append((words.measure_name(name), *cells, times))
         for m in by_role.values():
             if m.method:
@@ -417,6 +416,13 @@ def _where(book: CaseBook, method: str) -> str:
     """Say at which layer and on which grid each network's maps were read."""
     there = [(role, book.by_key[role, method]) for role in book.roles if (role, method) in book.by_key]
     return "; ".join(f"{role} at {e.layer}, grid {e.maps.shape[1]}x{e.maps.shape[2]}" for role, e in there)
+
+
+def _gain(name: str, teacher: float, student: float) -> str:
+    """Print how much less the student costs, or how much more: never a gain below 1x."""
+    better, worse = (student, teacher) if name == "throughput" else (teacher, student)
+    gain, loss = _GAINS[name]
+    return f"{numbers.ratio(better, worse)} {gain}" if better >= worse else f"{numbers.ratio(worse, better)} {loss}"
 
 
 def _cost_cell(m: Measurement | None) -> str:
