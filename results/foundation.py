@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from pellucid.core import files
+from pellucid.core.numbers import basis, decimals, with_interval
 from pellucid.core.records import Measurement
-from pellucid.reporting.numbers import basis, decimals, with_interval
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"
@@ -152,7 +152,7 @@ def main() -> None:
     """Train where asked, then write the page from what is kept."""
     (HERE / "data").mkdir(exist_ok=True)
     if "--train" in sys.argv:
-        for name in RUNS:
+        for name in [name for name in RUNS if name in sys.argv] or RUNS:
             train(name)
     kept = {name: json.loads((HERE / "data" / f"{name}.json").read_text()) for name in RUNS if (HERE / "data" / f"{name}.json").exists()}
     files.write_text(HERE / "foundation.md", page(kept))

@@ -112,7 +112,7 @@ def explain(run: Run, overrides: Overrides = None) -> None:
 @app.command()
 def measure(run: Run, overrides: Overrides = None) -> None:
     """Measure the networks of one run."""
-    from pellucid.reporting.numbers import full
+    from pellucid.core.numbers import full
     from pellucid.running.experiment import open_experiment
 
     with open_experiment(run, overrides or []) as opened:

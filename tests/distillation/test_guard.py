@@ -44,7 +44,7 @@ def test_guard_refuses_a_part_without_gradient(second):
 
 def test_guard_refuses_a_gradient_that_is_not_finite():
     """A part whose derivative is infinite would spoil the student at the first step."""
-    with pytest.raises(GuardError, match="nan|inf"):
+    with pytest.raises(GuardError, match=r"nan|inf"):
         guard.check(Parts(lambda z: ((z - z.detach()) ** 0.5).sum()), batches(), loss="planted")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pellucid.core.records import Measurement
 from pellucid.core.settings import MeasureSettings
-from pellucid.measures.verdict import in_words, judge
+from pellucid.measures.verdict import judge
 
 SETTINGS = MeasureSettings(margin=0.02)
 
@@ -69,7 +69,7 @@ def test_a_leak_stands_beside_the_accuracy_too():
     audit = {"findings": [{"level": "leak", "text": "12 subjects stand in train and test.", "evidence": "crossing"}], "split": "by image"}
     first, *_, last = judge([difference(-0.01, 0.01)], audit, settings=SETTINGS)
     assert any("cannot be believed" in detail for detail in first.details)
-    assert (last.answer, last.tone, last.details) == ("1 leak", "bad", ("12 subjects stand in train and test.",))
+    assert (last.answer, last.tone, last.details) == ("1 leak", "bad", ("split: by image", "12 subjects stand in train and test."))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_data_verdict_counts_what_the_audit_found():
     finding = {"level": "warning", "text": "source is tied to the class.", "evidence": "associations"}
     note = {"level": "note", "text": "small classes.", "evidence": "counts"}
     warned = judge([], {"findings": [finding, finding, note], "split": "by subject"}, settings=SETTINGS)[3]
-    assert (warned.answer, warned.tone, warned.figure) == ("2 warnings", "open", "split: by subject")
+    assert (warned.answer, warned.tone, warned.details[0]) == ("2 warnings", "open", "split: by subject")
     clean = judge([], {"findings": [note]}, settings=SETTINGS)[3]
     assert (clean.answer, clean.tone) == ("nothing found", "good")
 
@@ -137,13 +137,6 @@ def test_rows_of_a_class_or_another_split_do_not_decide():
     rows = [difference(-0.01, 0.01)]
     other = Measurement("balanced_accuracy_difference", -0.5, -0.6, -0.4, model="student - teacher", stratum="solid")
     assert judge([*rows, other], {}, settings=SETTINGS)[0].answer == "yes"
-
-
-def test_in_words_takes_decimals_from_the_width():
-    """Two figures of the interval; without an interval it says so."""
-    assert in_words(Measurement("auc", 0.98765, 0.98701, 0.98811)) == "0.9877 [0.9870, 0.9881]"
-    assert in_words(Measurement("auc", 0.5)) == "0.500 (no interval)"
-    assert in_words(Measurement("auc", None, reason="undefined: one class")) == "undefined: one class"
 
 
 def test_accuracy_is_not_judged_where_the_teacher_guesses():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
+from pellucid.core.numbers import basis, full, with_interval
 from pellucid.core.records import Measurement, Verdict
 from pellucid.core.settings import MeasureSettings
 from pellucid.stats.paired import needed_units
@@ -36,27 +36,6 @@ def judge(measurements: Iterable[Measurement], audit: dict[str, Any], *, setting
     return [_accuracy(found, leaks, settings.margin, n_classes), _explanation(found), _cost(found), _data(audit, leaks)]
 
 
-def in_words(m: Measurement, *, signed: bool = False) -> str:
-    """Print a figure with its interval, decimals from the interval's width (two figures of it).
-
-    Examples
-    --------
-    >>> in_words(Measurement("accuracy", 0.9123, 0.8744, 0.9412))
-    '0.912 [0.874, 0.941]'
-    """
-    if m.value is None:
-        return m.reason or "undefined"
-    if m.low is None or m.high is None:
-        return f"{_number(m.value, 3, signed)} (no interval)"
-    width = m.high - m.low
-    decimals = min(4, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 3
-    return f"{_number(m.value, decimals, signed)} [{_number(m.low, decimals, signed)}, {_number(m.high, decimals, signed)}]"
-
-
-def _number(value: float, decimals: int, signed: bool) -> str:
-    return f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
-
-
 def _accuracy(found: Found, leaks: list[str], margin: float, n_classes: int) -> Verdict:
     question, evidence = "Is it as right?", "accuracy"
     rule = (
@@ -71,7 +50,7 @@ def _accuracy(found: Found, leaks: list[str], margin: float, n_classes: int) -> 
     teacher = found.get(("balanced_accuracy", "teacher", ""))
     if n_classes and teacher is not None and (teacher.low or 0.0) <= 1 / n_classes:
         # Two networks that guess agree perfectly; that is nothing to report as "kept".
-        why = f"the teacher is not surely better than chance ({1 / n_classes:.2f}): {in_words(teacher)}"
+        why = f"the teacher is not surely better than chance ({1 / n_classes:.2f}): {with_interval(teacher)}"
         return Verdict(question, "not judged", "none", why, tuple(filter(None, details)), rule, evidence)
     if difference.low > -margin:
         answer, tone = "yes", "good"
@@ -84,13 +63,8 @@ def _accuracy(found: Found, leaks: list[str], margin: float, n_classes: int) -> 
         details.append(f"a margin of {margin:g} would need about {wanted:,} test {difference.unit}, here are {difference.n_units:,}")
     if leaks:
         details.append("the audit found a leak: these figures cannot be believed")
-    figure = f"{in_words(difference, signed=True)}, {_n(difference)}"
+    figure = full(difference)
     return Verdict(question, answer, tone, figure, tuple(filter(None, details)), rule, evidence)  # type: ignore[arg-type]
-
-
-def _n(m: Measurement) -> str:
-    images = f"n = {m.n_images:,} images"
-    return images if m.unit == "images" else f"{images} of {m.n_units:,} {m.unit}"
 
 
 def _side_by_side(found: Found) -> str:
@@ -106,7 +80,7 @@ def _helped(found: Found) -> str:
     if m.value is None or m.low is None or m.high is None:
         return f"distillation helped? not judged: {m.reason or 'undefined'}"
     answer = "yes" if m.low > 0 else "no, it hurt" if m.high < 0 else "not distinguishable"
-    return f"distillation helped? {answer}: {in_words(m, signed=True)}"
+    return f"distillation helped? {answer}: {with_interval(m)}"
 
 
 def _explanation(found: Found) -> Verdict:
@@ -123,7 +97,7 @@ def _explanation(found: Found) -> Verdict:
     details = (_similarities(found, method), "kept? not judged: no twin")
     if m.value is None or m.low is None or m.high is None:
         return Verdict(question, "not judged", "none", m.reason or "undefined", details[1:] if m.value is None else details, rule, evidence)
-    figure = f"transferred {in_words(m, signed=True)} by {method}, {_n(m)}"
+    figure = f"transferred {with_interval(m)} by {method}, {basis(m.n_images, m.n_units, m.unit)}"
     if m.low > 0:
         return Verdict(question, "yes, more than by itself", "good", figure, details, rule, evidence)
     if m.high < 0:
@@ -173,7 +147,7 @@ def _data(audit: dict[str, Any], leaks: list[str]) -> Verdict:
     answer = ", ".join(filter(None, counts)) or "nothing found"
     tone = "bad" if leaks else "open" if warnings else "good"
     split = audit.get("split", "")
-    return Verdict(question, answer, tone, f"split: {split}" if split else "", details, rule, evidence)  # type: ignore[arg-type]
+    return Verdict(question, answer, tone, "", (*((f"split: {split}",) if split else ()), *details), rule, evidence)  # type: ignore[arg-type]
 
 
 def _count(texts: list[str], word: str) -> str:

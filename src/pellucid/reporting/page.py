@@ -13,9 +13,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pellucid.core import numbers
 from pellucid.core.files import write_text
 from pellucid.core.records import RunRecord
-from pellucid.reporting import citations, numbers, sections, words
+from pellucid.reporting import citations, sections, words
 from pellucid.reporting.cases import N_PLAIN, WHO, Case, CaseBook, Row, chosen, data_uri
 from pellucid.reporting.figures import charts, maps
 from pellucid.reporting.tables import Table, measurements_csv, to_csv, to_latex

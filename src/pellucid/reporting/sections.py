@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from pellucid.core import numbers
 from pellucid.core.records import ROLES, Measurement, RunRecord
-from pellucid.reporting import numbers, words
+from pellucid.reporting import words
 from pellucid.reporting.cases import CaseBook
 from pellucid.reporting.figures import charts
 from pellucid.reporting.tables import Table

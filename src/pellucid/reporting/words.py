@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pellucid.core.numbers import large_count, number_of_bytes, three_figures
 from pellucid.core.records import ROLES, Measurement
-from pellucid.reporting.numbers import large_count, number_of_bytes, three_figures
 
 # name: (what the page calls it, one sentence that explains it on the spot)
 MEASURES: dict[str, tuple[str, str]] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pellucid.core import numbers
 from pellucid.core.records import Measurement
-from pellucid.reporting import numbers
 
 
 def test_full_prints_interval_and_units():
