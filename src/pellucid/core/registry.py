@@ -112,19 +112,21 @@ def check_options(thing: Any, given: dict[str, Any], *, where: str, also: typing
     import pydantic
 
     known = options(thing)
-    checked, problems, near = {}, [], []
+    checked, problems, near, wrong = {}, [], [], []
     for name, value in given.items():
         if name not in known:
             choices = [*known, *also]
             near += nearest(name, choices)
+            wrong.append(name)
             problems.append(f'[{where}]: "{name}" is no setting.{did_you_mean(name, choices)}')
             continue
         try:
             checked[name] = pydantic.TypeAdapter(known[name][0]).validate_python(value)
         except pydantic.ValidationError as error:
+            wrong.append(name)
             problems.append(f"[{where}] {name} = {value!r}: {error.errors()[0]['msg'].lower()}.")
     if problems:
-        raise SettingError(" ".join(problems), setting=next(iter(given)), near=near)
+        raise SettingError(" ".join(problems), setting=wrong[0], near=near)
     return checked
 
 

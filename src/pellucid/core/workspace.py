@@ -39,11 +39,9 @@ class Workspace:
         Yields the result's folder (not made yet).
         """
         folder = self.folder(kind, key)
-        lock = self.path / "locks" / f"{kind}-{key}"
-        with files.storage_errors(lock):
-            lock.parent.mkdir(parents=True, exist_ok=True)
+        with files.storage_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+        handle = self._open_lock(kind, key)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield folder
@@ -67,9 +65,8 @@ class Workspace:
         StorageError
             Another process is making or using it.
         """
-        lock = self.path / "locks" / f"{kind}-{key}"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+        # A store that is being written lies in ".KEY.part", a choice in "KEY.json"; both are guarded by the lock of their key.
+        handle = self._open_lock(kind, key.removeprefix(".").removesuffix(".part").removesuffix(".json"))
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             folder = self.folder(kind, key)
@@ -78,3 +75,9 @@ class Workspace:
             raise StorageError(f"{self.folder(kind, key)}: in use by another run. Wait for it, or stop it.") from None
         finally:
             os.close(handle)
+
+    def _open_lock(self, kind: str, key: str) -> int:
+        lock = self.path / "locks" / f"{kind}-{key}"
+        with files.storage_errors(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
