@@ -12,12 +12,9 @@ from pellucid.core.settings import DataSettings
 from pellucid.data import table
 from pellucid.data.dataset import Dataset
 from pellucid.data.sources import manifest
+from pellucid.data.split import SPELLINGS
 
-SPLITS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+_SIDES = {spelling: side for side, spellings in SPELLINGS.items() for spelling in spellings}
 _NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
@@ -68,14 +65,14 @@ def rows_of(paths: Iterable[str], *, name: str) -> list[table.Row]:
     depth = 0
     while _wraps(inside, depth):
         depth += 1
-    if all(parts[depth].lower() in SPLITS and len(parts) > depth + 2 for parts in inside):
-        return [{"path": "/".join(p), "label": p[depth + 1], "split": SPLITS[p[depth].lower()]} for p in inside]
+    if all(parts[depth].lower() in _SIDES and len(parts) > depth + 2 for parts in inside):
+        return [{"path": "/".join(p), "label": p[depth + 1], "split": _SIDES[p[depth].lower()]} for p in inside]
     return [{"path": "/".join(p), "label": p[depth]} for p in inside]
 
 
 def _wraps(paths: list[tuple[str, ...]], depth: int) -> bool:
     """Is there a single folder around everything at this depth, as archives often have?"""
-    return len({parts[depth] for parts in paths}) == 1 and paths[0][depth].lower() not in SPLITS and all(len(p) > depth + 2 for p in paths)
+    return len({parts[depth] for parts in paths}) == 1 and paths[0][depth].lower() not in _SIDES and all(len(p) > depth + 2 for p in paths)
 
 
 def _files(root: Path) -> Iterable[str]:

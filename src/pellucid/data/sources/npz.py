@@ -50,12 +50,13 @@ def npz(path: Path, settings: DataSettings) -> Dataset:
     for side, prefix in parts:
         images, labels = _pair(arrays, prefix, path)
         columns = _columns(arrays, prefix, len(images)) if not prefix else {}
+        findings = _masks(arrays[f"{prefix}masks"], images, path) if f"{prefix}masks" in arrays else None
         for i, label in enumerate(labels):
             name = f"{side or 'image'}_{i:06d}"
             pixels[name] = images[i]
             row = {"path": name, "label": label, **({"split": side} if side else {}), **{key: values[i] for key, values in columns.items()}}
-            if f"{prefix}masks" in arrays:
-                masks[name] = _masks(arrays[f"{prefix}masks"], images, path)[i]
+            if findings is not None:
+                masks[name] = findings[i]
                 row["mask"] = name
             rows.append(row)
     return table.build(
