@@ -43,7 +43,8 @@ def teacher_logits(teacher: Network, train: Subset, views: Views, n_views: int, 
     float32 array [n_views, n, K]
         ``result[v, i]`` belongs to position i of `train` in view v.
     """
-    key = fingerprint("teacher_logits", VERSION, teacher.fingerprint, train.dataset.content, train.store.images.shape,
+    # A network that wasn't trained here has no fingerprint; its weights then tell it from another.
+    key = fingerprint("teacher_logits", VERSION, teacher.fingerprint or checksum(teacher.model), train.dataset.content, train.store.images.shape,
                       train.rows.tolist(), views.seed, list(views.parts), precision.name)  # fmt: skip
     with workspace.lock("caches", key) as folder:
         files.remove_leftovers(folder)
