@@ -209,11 +209,11 @@ def _report(label: str, history: list[dict[str, float]], best_epoch: int, epochs
 @contextlib.contextmanager
 def _reproducible(seed: int) -> Iterator[Any]:
     """Seed torch's own draws (dropout) for one epoch and ask for deterministic kernels; the caller's state comes back."""
-    before = torch.are_deterministic_algorithms_enabled()
+    before, only_warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before, warn_only=only_warns)
