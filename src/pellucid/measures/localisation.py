@@ -48,7 +48,7 @@ def localisation(judged: Judged) -> Judgement:
     for explanation in judged.explanations:
         facts: dict[str, Any] = {"model": explanation.model, "by": explanation.method}
         if coarse := shapes.too_coarse(explanation.maps):
-            found += [Measurement(name, None, reason=coarse, source=source, **facts) for name, source in SOURCES.items()]
+            found += [Measurement(name, None, unit=judged.unit, reason=coarse, source=source, **facts) for name, source in SOURCES.items()]
             continue
         usable = has_mask & ~explanation.dead
         values = _values(_at_mask_size(explanation, masks), masks, reached, usable)

@@ -101,9 +101,9 @@ def subject_scores(logits: np.ndarray, targets: np.ndarray, subjects: np.ndarray
         Whether every subject has one class only; otherwise a subject isn't right or wrong.
     """
     _, first, of_image = np.unique(subjects, return_index=True, return_inverse=True)
-    # A mean of logits and a mean of log-probabilities have the same argmax; the latter weighs images alike whatever their logits' offset.
+    # Log-probabilities are logits less one number for each image, so their mean would decide the same.
     total = np.zeros((len(first), logits.shape[1]))
-    np.add.at(total, of_image, classification.log_softmax(logits))
+    np.add.at(total, of_image, logits.astype(np.float64))
     return total.argmax(1) == targets[first], first, bool((targets == targets[first][of_image]).all())
 
 

@@ -44,7 +44,7 @@ class Network:
     best_epoch : int
         The epoch whose weights these are, from 1; 0 where nothing was trained.
     precision : str
-        ``fp32`` or ``bf16``, as trained.
+        Number format and memory layout it was trained in, e.g. ``fp32 channels_last``.
     provenance : str
         Where the weights came from, in one sentence.
     fingerprint : str

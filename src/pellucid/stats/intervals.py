@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pellucid.core import rng
+
 LEVEL = 0.95
 # Fewer defined resamples than this share and the percentiles would describe the lucky ones only.
 _DEFINED = 0.5
@@ -62,8 +64,6 @@ def resample(targets: ArrayLike, units: ArrayLike, *, resamples: int = 2000, see
     >>> resample([0, 0, 1, 1], ["a", "a", "b", "c"], resamples=1).tolist()[0][:2]
     [1, 1]
     """
-    from pellucid.core import rng
-
     targets = np.asarray(targets, dtype=np.int64)
     of_image = np.unique(np.asarray(units), return_inverse=True)[1]
     n_units = int(of_image.max(initial=-1)) + 1
