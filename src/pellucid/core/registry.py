@@ -130,6 +130,12 @@ def check_options(thing: Any, given: dict[str, Any], *, where: str, also: typing
     return checked
 
 
+def beyond_defaults(thing: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that differ from the part's defaults: what a fingerprint takes, so that a default left out or written out is the same."""
+    known = options(thing)
+    return {name: value for name, value in given.items() if name not in known or value != known[name][1]}
+
+
 def _is_part(value: Any, module: str) -> bool:
     return "traits" in getattr(value, "__dict__", {}) and getattr(value, "__module__", "") == module
 

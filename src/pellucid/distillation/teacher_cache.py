@@ -19,11 +19,13 @@ from pellucid.data.views import Views, normalise
 from pellucid.models.saved import Network
 from pellucid.training.precision import Precision
 
-VERSION = 1
+VERSION = 2
 BATCH = 64
 
 
-def teacher_logits(teacher: Network, train: Subset, views: Views, n_views: int, precision: Precision, workspace: Workspace) -> np.ndarray:
+def teacher_logits(
+    teacher: Network, train: Subset, views: Views, n_views: int, precision: Precision, workspace: Workspace, *, key: str
+) -> np.ndarray:
     """Return the teacher's logits on every view of every training image.
 
     Parameters
@@ -37,6 +39,8 @@ def teacher_logits(teacher: Network, train: Subset, views: Views, n_views: int, 
         Number format of the forward passes, part of the key.
     workspace : Workspace
         Keeps one file per view, so that a stopped computation goes on and more views reuse those there are.
+    key : str
+        Fingerprint of the data: pixels, rows of the training split, views (``Data.key``).
 
     Returns
     -------
@@ -44,9 +48,8 @@ def teacher_logits(teacher: Network, train: Subset, views: Views, n_views: int, 
         ``result[v, i]`` belongs to position i of `train` in view v.
     """
     # A network that wasn't trained here has no fingerprint; its weights then tell it from another.
-    key = fingerprint("teacher_logits", VERSION, teacher.fingerprint or checksum(teacher.model), train.dataset.content, train.store.images.shape,
-                      train.rows.tolist(), views.seed, list(views.parts), precision.name)  # fmt: skip
-    with workspace.lock("caches", key) as folder:
+    entry = fingerprint("teacher_logits", VERSION, teacher.fingerprint or checksum(teacher.model), key, precision.name)
+    with workspace.lock("caches", entry) as folder:
         files.remove_leftovers(folder)
         paths = [folder / f"view-{view:03d}.npy" for view in range(n_views)]
         missing = [view for view, path in enumerate(paths) if not path.exists()]

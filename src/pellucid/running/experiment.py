@@ -35,6 +35,7 @@ from pellucid.stats.intervals import resample
 
 VERSIONS = {"explain": 1, "measure": 1}  # raise by hand when the stage's results change
 N_PANEL = 20
+_PATHS = (("data", "source"), ("teacher", "weights"), ("student", "weights"))
 
 
 def run(experiment: Path | str | Settings, overrides: list[str] | tuple[str, ...] = ()) -> RunRecord:
@@ -73,7 +74,7 @@ def open_experiment(experiment: Path | str | Settings, overrides: list[str] | tu
             raise SettingError(
                 f"{path}: a run's settings stand fixed. Give overrides with `pellucid run EXPERIMENT.toml` and another run.out."
             )
-        return Experiment(open_run(path).settings, out=path)
+        return Experiment(open_run(path).settings, beside=path, out=path)
     settings = settings_file.load(path, overrides)
     return Experiment(settings, beside=path.parent, name=path.stem)
 
@@ -98,7 +99,8 @@ class Experiment:
         check(settings)
         self.settings = _found_beside(settings, beside)
         self.workspace = Workspace(settings.run.workspace or None)
-        self.folder = RunFolder(out or Path(settings.run.out or f"runs/{name}"), self.settings)
+        place = out or Path(settings.run.out or f"runs/{name}")
+        self.folder = RunFolder(place, _complete(_seen_from(place, self.settings)))
         self.stages: list[StageRecord] = []
 
     def __enter__(self) -> Experiment:
@@ -112,15 +114,20 @@ class Experiment:
     @cached_property
     def data(self) -> Data:
         """Find, decode, split."""
-        return self._timed("data", lambda: load(self.settings.data, workspace=self.workspace))
+        start = time.perf_counter()
+        found = load(self.settings.data, workspace=self.workspace)
+        self.stages.append(StageRecord("data", found.key, time.perf_counter() - start, False))
+        return found
 
     @cached_property
     def audit(self) -> dict[str, Any]:
         """Say whether the split can be believed."""
-        found = self._timed("audit", lambda: self.data.audit)
-        self._create()
-        files.write_json(self.folder.path / "audit.json", found, kind="audit")
-        return found
+
+        def keep(found: dict[str, Any]) -> None:
+            self._create()
+            files.write_json(self.folder.path / "audit.json", found, kind="audit")
+
+        return self._timed("audit", lambda: self.data.audit, keep=keep)
 
     @cached_property
     def plans(self) -> dict[str, Plan]:
@@ -130,28 +137,35 @@ class Experiment:
             asked = self._network(section)
             planned[section] = plan(self.data, asked.pop("model"), asked, section=section, workspace=self.workspace)
             self._check_taps(planned[section])
-        chosen = self.settings.distill
-        registry.get("losses", chosen.loss)(planned["student"].hard_loss(self.data), **chosen.options)
+        registry.get("losses", self.settings.distill.loss)(planned["student"].hard_loss(self.data), **self._loss_options)
         return planned
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Return where each network lies in the workspace, or will lie."""
+        n_views, teacher = self.settings.data.views, self.plans["teacher"].training_key(None)
+        student, loss = self.plans["student"], self.settings.distill.loss
+        distilled = student.distilling_key(n_views, teacher, loss, self._loss_options)
+        return {"teacher": teacher, "base": student.training_key(n_views), "student": distilled}
 
     @cached_property
     def teacher(self) -> Network:
         """Train the large network."""
-        return self._timed("teacher", lambda: train(self.data, workspace=self.workspace, **self._network("teacher")))
+        return self._trained("teacher", lambda: train(self.data, workspace=self.workspace, **self._network("teacher")))
 
     @cached_property
     def base(self) -> Network:
         """Train the student's architecture without a teacher: same initialisation, views, order, epochs."""
         n_views = self.settings.data.views
-        return self._timed("base", lambda: train(self.data, workspace=self.workspace, n_views=n_views, **self._network("student")))
+        return self._trained("base", lambda: train(self.data, workspace=self.workspace, n_views=n_views, **self._network("student")))
 
     @cached_property
     def student(self) -> Network:
         """Train the student from the teacher."""
         asked = self._network("student")
-        chosen = self.settings.distill
-        network = self._timed("student", lambda: distill(
-            self.data, self.teacher, asked.pop("model"), loss=chosen.loss, workspace=self.workspace, student_settings=asked, **chosen.options
+        network = self._trained("student", lambda: distill(
+            self.data, self.teacher, asked.pop("model"), loss=self.settings.distill.loss, workspace=self.workspace,
+            student_settings=asked, **self._loss_options,
         ))  # fmt: skip
         network.save(self.folder.path / "student.safetensors")
         return network
@@ -192,7 +206,8 @@ class Experiment:
         """Measure all of it and reach the verdicts."""
         maps, _, facts = self.explained
         judged = self._judged(maps, facts["rows"])
-        key = fingerprint("measure", VERSIONS["measure"], self.settings.measure.model_dump(), self._explain_key)
+        units = self.data.dataset.resampling_units
+        key = fingerprint("measure", VERSIONS["measure"], self.settings.measure.model_dump(), self._explain_key, units)
         done = self.folder.stage("measure")
         if done is not None and done.key == key:
             self.stages.append(StageRecord("measure", key, done.seconds, True))
@@ -207,8 +222,8 @@ class Experiment:
         maps, panel, facts = self.explained
         found = record.assemble(
             title=self.settings.run.title or self.data.name,
-            command=record.command(),
-            settings=plain(self.settings),
+            command=self.folder.command(),
+            settings=plain(self.folder.settings),
             data=self.data,
             scores=scores,
             explanations=maps,
@@ -223,24 +238,14 @@ class Experiment:
 
     def outline(self) -> str:
         """Return a few lines: each stage, whether it is done, and about how long the training steps still to do will take."""
-        teacher, student = self.plans["teacher"], self.plans["student"]
-        teacher_key, n_views, loss = teacher.training_key(None), self.settings.data.views, self.settings.distill
-        options = registry.check_options(registry.get("losses", loss.loss), loss.options, where="distill")
-        trainings = [
-            ("teacher", teacher, teacher_key),
-            ("base", student, student.training_key(n_views)),
-            ("student", student, student.distilling_key(n_views, teacher_key, loss.loss, options)),
-        ]
         counts = ", ".join(f"{len(side):,} {side.split}" for side in (self.data.train, self.data.val, self.data.test))
         lines = [f"data      {self.data.name}: {counts}; {self.data.split.how}"]
-        for role, planned, key in trainings:
+        for role, planned in (("teacher", self.plans["teacher"]), ("base", self.plans["student"]), ("student", self.plans["student"])):
             settings = planned.settings
             steps = settings.epochs * math.ceil(len(self.data.train) / settings.batch_size)
             about = f", about {duration(steps * planned.seconds_per_step)}" if planned.seconds_per_step else ""
-            done = (self.workspace.folder("networks", key) / "network.safetensors").exists()
-            lines.append(
-                f"{role:9} {settings.model}: " + ("done" if done else f"{settings.epochs} epochs in {planned.precision.name}{about}")
-            )
+            to_do = f"{settings.epochs} epochs in {planned.precision.name}{about}"
+            lines.append(f"{role:9} {settings.model}: {'done' if self._is_trained(role) else to_do}")
         for name in ("explain", "measure", "report"):
             lines.append(f"{name:9} {'done before' if self.folder.stage(name) else 'to do'}")
         return "\n".join(lines)
@@ -252,6 +257,21 @@ class Experiment:
         record.write_predictions(self.folder.path, test, val, logits, val_logits)
         weights = resample(test.targets, test.units, resamples=self.settings.measure.resamples)
         return Judged(self.networks, test, logits, val_logits, val.targets, maps, rows, self.settings.measure, weights)
+
+    @property
+    def _loss_options(self) -> dict[str, Any]:
+        asked = self.settings.distill
+        return registry.check_options(registry.get("losses", asked.loss), asked.options, where="distill", also=["loss"])
+
+    def _is_trained(self, role: str) -> bool:
+        return (self.workspace.folder("networks", self.keys[role]) / "network.safetensors").exists()
+
+    def _trained(self, role: str, work: Callable[[], Network]) -> Network:
+        """Train a network or find it; its seconds are those of all its epochs, also of those before a stop."""
+        cached = self._is_trained(role)
+        network = work()
+        self._record(StageRecord(role, network.fingerprint, sum(row["seconds"] for row in network.history), cached))
+        return network
 
     def _network(self, section: str) -> dict[str, Any]:
         """Return a network's settings for `train`, with the run's seed where it has none of its own."""
@@ -276,16 +296,13 @@ class Experiment:
         found = work()
         if keep is not None:
             keep(*found) if isinstance(found, tuple) else keep(found)
-        seconds = time.perf_counter() - start
-        key = key or getattr(found, "fingerprint", "") or getattr(found, "key", "")
-        before = self.folder.stage(name)
-        cached = before is not None and before.key == key and name in ("data", "teacher", "base", "student")
-        kept = before if cached and before is not None else StageRecord(name, key, seconds, False)
-        self.stages.append(StageRecord(name, key, kept.seconds, cached))
-        if name != "data":
-            self._create()
-            self.folder.finish(kept, now=self.stages[-1])
+        self._record(StageRecord(name, key or self.data.key, time.perf_counter() - start, False))
         return found
+
+    def _record(self, stage: StageRecord) -> None:
+        self.stages.append(stage)
+        self._create()
+        self.folder.finish(stage)
 
 
 def check(settings: Settings) -> None:
@@ -311,7 +328,7 @@ def _found_beside(settings: Settings, beside: Path | None) -> Settings:
     A source in ``PELLUCID_DATA`` keeps its bare name: whoever opens it looks there.
     """
     found = settings.model_copy(deep=True)
-    for section, name in (("data", "source"), ("teacher", "weights"), ("student", "weights")):
+    for section, name in _PATHS:
         value = getattr(getattr(found, section), name)
         if not value or Path(value).is_absolute():
             continue
@@ -322,6 +339,36 @@ def _found_beside(settings: Settings, beside: Path | None) -> Settings:
         if place is not None:
             setattr(getattr(found, section), name, os.path.relpath(place))
     return found
+
+
+def _seen_from(place: Path, settings: Settings) -> Settings:
+    """Return settings whose files are named from the run folder, so that the run can be opened from any folder.
+
+    A bare name that is found in ``PELLUCID_DATA``, and an absolute path, stay as they are.
+    """
+    seen = settings.model_copy(deep=True)
+    for section, name in _PATHS:
+        value = getattr(getattr(seen, section), name)
+        if value and not Path(value).is_absolute() and Path(value).exists():
+            setattr(getattr(seen, section), name, os.path.relpath(value, place))
+    return seen
+
+
+def _complete(settings: Settings) -> Settings:
+    """Return settings with those of source, networks and loss filled in that were left at their defaults."""
+    content = settings.model_dump()
+    for section, kind, name in (
+        ("data", "data", "source"),
+        ("teacher", "models", "model"),
+        ("student", "models", "model"),
+        ("distill", "losses", "loss"),
+    ):
+        if content[section][name] in registry.describe(kind):
+            known = registry.options(registry.get(kind, content[section][name]))
+            given_by_us = {"n_classes", "channels", "size"} if kind == "models" else set()
+            defaults = {key: default for key, (_, default) in known.items() if key not in given_by_us}
+            content[section] = {**defaults, **content[section]}
+    return settings_file.parse(content)
 
 
 def evenly(targets: np.ndarray, count: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import sys
 import time
 import tomllib
 from dataclasses import asdict
@@ -79,6 +80,7 @@ class RunFolder:
             files.remove_leftovers(folder)
         if not (self.path / "settings.toml").exists():
             files.write_text(self.path / "settings.toml", tomli_w.dumps(plain(self.settings)), kind="settings")
+            self.log("begin", command=command())
 
     def release(self) -> None:
         """Give the right to write back."""
@@ -100,16 +102,22 @@ class RunFolder:
             return None
         return StageRecord(**{key: value for key, value in files.read_json(path).items() if key in StageRecord.__dataclass_fields__})
 
-    def finish(self, record: StageRecord, *, now: StageRecord) -> None:
-        """Record that a stage is done; only then does what it wrote count. The log tells of `now`, which may have found it cached."""
-        files.write_json(self.path / "stages" / f"{record.name}.json", asdict(record), kind="stage")
-        self.log(record.name, seconds=round(now.seconds, 3), cached=now.cached)
+    def finish(self, stage: StageRecord) -> None:
+        """Record that a stage is done; only then does what it wrote count."""
+        files.write_json(self.path / "stages" / f"{stage.name}.json", asdict(stage), kind="stage")
+        self.log(stage.name, seconds=round(stage.seconds, 3), cached=stage.cached)
 
     def log(self, event: str, **facts: Any) -> None:
         """Add one line to the log."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **facts}, ensure_ascii=False)
         with files.storage_errors(self.path / "log.jsonl"), (self.path / "log.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+
+    def command(self) -> str:
+        """Return the command that began this run; where the log is gone, the one that goes on with it now."""
+        log = self.path / "log.jsonl"
+        first = log.read_text(encoding="utf-8").partition("\n")[0] if log.exists() else "{}"
+        return json.loads(first or "{}").get("command", command())
 
     def write_maps(self, explanations: list[Explanation], panel: list[Explanation], facts: dict[str, np.ndarray]) -> None:
         """Keep maps, the panel's maps of all layers, and which images they are of (`rows`, `panel_rows`)."""
@@ -143,6 +151,11 @@ def plain(settings: Settings) -> dict[str, Any]:
         return list(value) if isinstance(value, tuple) else value
 
     return tidy(settings.model_dump())
+
+
+def command() -> str:
+    """Return the command that started this process, without the folder of the program."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def open_run(path: Path | str) -> RunFolder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,11 +28,6 @@ LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "
 def versions() -> dict[str, str]:
     """Return the versions of what results depend on."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
-
-
-def command() -> str:
-    """Return the command that started this process, without the folder of the program."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def networks(found: Mapping[str, Network]) -> dict[str, NetworkRecord]:

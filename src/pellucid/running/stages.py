@@ -35,12 +35,13 @@ from pellucid.models.saved import Network
 from pellucid.models.saved import load as load_network
 from pellucid.reporting.page import write
 from pellucid.running import record
+from pellucid.running.folder import command
 from pellucid.stats.intervals import resample
 from pellucid.training.loop import fit
 from pellucid.training.objective import HardLoss, Objective, Supervised
 from pellucid.training.precision import Precision, choose
 
-VERSION = 2  # raise by hand when a change here or in the loop changes trained weights
+VERSION = 3  # raise by hand when a change here or in the loop changes trained weights
 DRY_BATCHES = 3
 
 
@@ -127,12 +128,13 @@ def distill(
         raise ModelError(
             f"the teacher knows the classes {', '.join(teacher.task.classes)}, the data {', '.join(data.classes)}. Train a teacher on these data."
         )
-    key = planned.distilling_key(data.settings.views, teacher.fingerprint, loss, options)
-    settled = kind(planned.hard_loss(data), **options)
     before = checksum(teacher.model)
+    # A network that wasn't trained here has no fingerprint; its weights then tell it from another.
+    key = planned.distilling_key(data.settings.views, teacher.fingerprint or before, loss, options)
+    settled = kind(planned.hard_loss(data), **options)
 
     def objective(network: nn.Module) -> Objective:
-        logits = teacher_logits(teacher, data.train, data.views, data.settings.views, Precision(False, False), workspace)
+        logits = teacher_logits(teacher, data.train, data.views, data.settings.views, Precision(False, False), workspace, key=data.key)
         distilled = Distilled(network, settled, logits)
         order = np.arange(min(len(data.train), DRY_BATCHES * planned.settings.batch_size))
         dry = epoch(data.train, [data.spec(planned.settings.size)], data.views, view=0, order=order, batch_size=planned.settings.batch_size)
@@ -231,7 +233,7 @@ def report(
     judged = scores.judged
     found = record.assemble(
         title=title or judged.images.dataset.name,
-        command=record.command(),
+        command=command(),
         settings={"measure": judged.settings.model_dump()},
         data=data,
         scores=scores,
@@ -279,7 +281,8 @@ class Plan:
 
     def distilling_key(self, n_views: int, teacher: str, loss: str, options: dict[str, Any]) -> str:
         """Return the key of this network distilled from the teacher of that fingerprint."""
-        return fingerprint("distill", VERSION, self.key, n_views, teacher, loss, options)
+        chosen = registry.beyond_defaults(registry.get("losses", loss), options)
+        return fingerprint("distill", VERSION, self.key, n_views, teacher, loss, chosen)
 
     def hard_loss(self, data: Data) -> HardLoss:
         """Return the loss from labels, with class weights of the training split."""
@@ -305,9 +308,12 @@ def plan(data: Data, model: str | nn.Module, settings: dict[str, Any], *, sectio
     )  # fmt: skip
     precision, seconds = choose(built, name, spec, asked.batch_size, asked.precision, workspace)
     # Files stand in the key by their content, the size by what it comes to.
-    own = asked.model_dump(exclude={"weights", "size", "precision", "seed"})
+    own = asked.model_dump(exclude={"weights", "size", "precision", "seed", *asked.options})
+    options = (
+        registry.beyond_defaults(registry.get("models", name), asked.options) if name in registry.describe("models") else asked.options
+    )
     origin = checksum(built) if custom or asked.weights or asked.pretrained else ""
-    key = fingerprint(data.key, own, spec.size, seed, precision.name, origin)
+    key = fingerprint(data.key, own, options, spec.size, seed, precision.name, origin)
     return Plan(asked, built, custom, seed, precision, seconds, key)
 
 
@@ -324,6 +330,7 @@ def _trained(
         files.remove_leftovers(folder)
         path = folder / "network.safetensors"
         if path.exists():
+            _clear(folder)
             return load_network(path, model=model if planned.custom else None)
         fitted = fit(
             objective(model), data.train, data.val, [spec], settings, views=data.views, n_views=n_views, seed=planned.seed,
@@ -338,9 +345,14 @@ def _trained(
         if settings.epochs:
             replace(network, model=_restored(copy.deepcopy(model), fitted.last)).save(folder / "last.safetensors")
         network.save(path)
-        for leftover in ("last.pt", "best.pt"):
-            (folder / leftover).unlink(missing_ok=True)
+        _clear(folder)
     return network
+
+
+def _clear(folder: Path) -> None:
+    """Remove the checkpoint of a training that is done."""
+    for leftover in ("last.pt", "best.pt"):
+        (folder / leftover).unlink(missing_ok=True)
 
 
 def _restored(model: nn.Module, state: dict[str, torch.Tensor]) -> nn.Module:

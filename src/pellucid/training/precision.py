@@ -78,7 +78,8 @@ def choose(
     if len(candidates) == 1:
         return candidates[0], 0.0
     machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), device().type, torch.__version__]
-    key = fingerprint("precision", architecture, spec.size, spec.channels, batch_size, asked, machine)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    key = fingerprint("precision", architecture, n_parameters, spec.size, spec.channels, batch_size, asked, machine)
     with workspace.lock("choices", key) as folder:
         path = folder.with_suffix(".json")
         if not path.exists():
