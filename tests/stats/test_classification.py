@@ -21,7 +21,14 @@ METRICS = {
     "cross_entropy": c.cross_entropy,
     "ece15": c.ece,
 }
-WEIGHTED = (*METRICS.values(), c.sensitivity_at_specificity)
+
+
+def sensitivity_at_a_third(targets, logits, weights=None):
+    """Sensitivity with the same threshold for every class."""
+    return c.sensitivity(targets, logits, weights, thresholds=1 / 3)
+
+
+WEIGHTED = (*METRICS.values(), sensitivity_at_a_third)
 
 
 @pytest.fixture(params=CASES)
@@ -121,10 +128,19 @@ def test_sensitivity_at_specificity_by_hand():
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 0.95, 0.85])
     targets = np.array([0] * 10 + [1] * 2)
     logits = np.stack([np.zeros(12), scores], 1)
-    # Class 1 at specificity 0.9: above 0.95 lies one alarm (1.0), above 0.85 two. Class 0 (scores reversed): no alarm is
-    # allowed among two, so the negatives below 0.85 count: 8 of 10.
-    assert c.sensitivity_at_specificity(targets, logits, specificity=0.9) == pytest.approx((0.5 + 0.8) / 2)
-    assert c.sensitivity_at_specificity(targets, logits, specificity=0.9, of_class=0) == pytest.approx(0.8)
+    # Class 1 at specificity 0.9: one alarm (1.0) may reach the threshold, so it lies just above 0.9 and 0.95 alone reaches it.
+    # Class 0 (scores reversed): of two others none may, so those below 0.85 count: 8 of 10.
+    thresholds = c.thresholds_at_specificity(targets, logits, 0.9)
+    assert c.sensitivity(targets, logits, thresholds=thresholds) == pytest.approx((0.5 + 0.8) / 2)
+    assert c.sensitivity(targets, logits, thresholds=thresholds, of_class=0) == pytest.approx(0.8)
+
+
+def test_a_class_without_others_has_no_threshold():
+    """Where every image is of one class nothing can be a false alarm: its sensitivity stays undefined."""
+    logits = np.array([[1.0, 0.0], [2.0, 0.0]])
+    thresholds = c.thresholds_at_specificity([0, 0], logits)
+    assert np.isnan(thresholds[0])
+    assert np.isnan(c.sensitivity([0, 0], logits, thresholds=thresholds))
 
 
 def test_undefined_is_nan():

@@ -95,21 +95,51 @@ def auc_ovr(targets: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = N
     return _over(lambda counts: _mean_of_defined(np.stack([curve.auc(counts) for curve in curves], 1)), weights, len(targets))
 
 
-def sensitivity_at_specificity(
-    targets: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = None, *, specificity: float = 0.9, of_class: int | None = None
-) -> Any:
-    """Return the highest sensitivity that leaves the stated specificity, one class against the rest, averaged over the classes.
+def thresholds_at_specificity(targets: ArrayLike, logits: ArrayLike, specificity: float = 0.9) -> Floats:
+    """Return for each class the lowest score that at most ``1 - specificity`` of the other classes' images reach.
 
-    Parameters and result as for :func:`accuracy`; `of_class` asks for one class alone. The threshold is the lowest score of
-    these images at which at least `specificity` of the negatives stay below; it is read off the curve, so it is optimistic on
-    few images.
+    Parameters
+    ----------
+    targets : int64 array [N]
+    logits : float array [N, K]
+        Scores are softmax probabilities. Take validation images, so that the test chooses nothing.
+    specificity : float
+        Share of the other classes' images that must stay below, in (0, 1).
+
+    Returns
+    -------
+    float64 array [K]
+        NaN for a class without images of other classes.
     """
     targets, probabilities = np.asarray(targets), softmax(logits)
+    found = np.full(probabilities.shape[1], np.nan)
+    for k in range(len(found)):
+        others = np.sort(probabilities[targets != k, k])[::-1]
+        allowed = int((1 - specificity) * len(others) + 1e-9)  # a hair's breadth forgives the rounding of 1 - specificity
+        if len(others):
+            found[k] = np.nextafter(others[allowed], np.inf)
+    return found
+
+
+def sensitivity(
+    targets: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = None, *, thresholds: ArrayLike, of_class: int | None = None
+) -> Any:
+    """Return the share of a class's images whose score reaches its threshold, averaged over the classes.
+
+    Parameters and result as for :func:`accuracy`; `thresholds` [K] are those of :func:`thresholds_at_specificity`, `of_class`
+    asks for one class alone. A class without images, or without a threshold, is left out of the mean.
+    """
+    targets, probabilities = np.asarray(targets), softmax(logits)
+    reached = probabilities >= np.asarray(thresholds)
     classes = range(probabilities.shape[1]) if of_class is None else [of_class]
-    curves = [_TiedScores(probabilities[:, k], targets == k) for k in classes]
 
     def statistic(counts: Floats) -> Floats:
-        return _mean_of_defined(np.stack([curve.sensitivity(counts, specificity) for curve in curves], 1))
+        shares = []
+        for k in classes:
+            known = np.isfinite(np.broadcast_to(thresholds, probabilities.shape[1])[k])
+            of_k = (targets == k).astype(np.float64) * (1.0 if known else 0.0)
+            shares.append(_ratio(counts @ (of_k * reached[:, k]), counts @ of_k))
+        return _mean_of_defined(np.stack(shares, 1))
 
     return _over(statistic, weights, len(targets))
 
@@ -260,15 +290,6 @@ class _TiedScores:
         below = np.cumsum(negatives, 1) - negatives
         won = (positives * (below + 0.5 * negatives)).sum(1)
         return _ratio(won, positives.sum(1) * negatives.sum(1))
-
-    def sensitivity(self, counts: Floats, specificity: float) -> Floats:
-        positives, negatives = self._mass(counts)
-        caught = np.cumsum(positives[:, ::-1], 1)
-        alarms = np.cumsum(negatives[:, ::-1], 1)
-        # Counts are whole numbers, so a hair's breadth forgives only the rounding of 1 - specificity.
-        allowed = alarms <= (1 - specificity) * alarms[:, -1:] + 1e-9
-        best = np.where(allowed, caught, 0).max(1)
-        return np.where(alarms[:, -1] > 0, _ratio(best, caught[:, -1]), np.nan)
 
 
 def _class_counts(targets: NDArray[Any], logits: NDArray[Any], counts: Floats) -> tuple[Floats, Floats, Floats]:
