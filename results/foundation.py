@@ -114,9 +114,10 @@ def where_they_look(found: list[Measurement]) -> list[str]:
         ]
         transfer = [m for m in chosen if m.name in ("similarity", "transferred")]
         parts.append("\n".join(f"- {m.name} {m.model}: {with_interval(m)}" for m in transfer))
-    controls = [m for m in found if m.by in ("random_smooth", "centre_prior", "random") and m.model == "teacher"]
+    controls = [m for m in found if m.by in ("random_smooth", "centre_prior") and m.model in ("teacher", "")]
     if controls:
-        parts.append("Controls on the same images (teacher): " + "; ".join(f"{m.by} {m.name} {with_interval(m)}" for m in controls) + ".")
+        shown = "; ".join(f"{m.by} {m.name} {with_interval(m)}" for m in controls)
+        parts.append(f"Controls that know nothing of the image, on the same images (mask-fidelity: the teacher's): {shown}.")
     return parts
 
 

@@ -194,6 +194,9 @@ def list_parts(
 def clean(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys to remove; none: list what there is.", show_default=False)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
+    where: Annotated[
+        Path | None, typer.Option("--workspace", help="Default: .pellucid, or PELLUCID_WORKSPACE.", show_default=False)
+    ] = None,
 ) -> None:
     """List or remove what the workspace keeps.
 
@@ -201,7 +204,7 @@ def clean(
     """
     from pellucid.core.workspace import Workspace
 
-    workspace = Workspace()
+    workspace = Workspace(where)
     entries = workspace.entries()
     unknown = sorted(set(keys or []) - {key for _, key, _ in entries})
     if unknown:

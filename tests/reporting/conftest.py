@@ -240,7 +240,7 @@ def make_record(
     return RunRecord(
         title="phantom", created="2026-11-25 22:40", command="pellucid run phantom.toml distill.alpha=0.4", task=Task("single", classes), settings=settings, data=data,
         contact={c: images[targets == k][:8] for k, c in enumerate(classes)}, audit=audit, duplicates=[(p, images[k], images[k + 1]) for k, p in enumerate(pairs)],
-        networks=networks, cases=cases, measurements=_measurements(classes, ("average_feature_map", "grad_cam")), verdicts=VERDICTS,
+        networks=networks, targets=cases.targets, logits=cases.logits, cases=cases, measurements=_measurements(classes, ("average_feature_map", "grad_cam")), verdicts=VERDICTS,
         stages=[StageRecord("data", "d41d8cd98f00", 3.2, False), StageRecord("teacher", "9e107d9d372b", 812.0, True, "found in the workspace"), StageRecord("base", "e4d909c290d0", 190.4, False), StageRecord("student", "c3fcd3d76192", 201.7, False), StageRecord("explain", "ab56b4d92b40", 9.1, False)],
         versions={"pellucid": "0.1.0", "python": "3.11.9", "torch": "2.14.1", "machine": "2 cores, Linux"},
     )  # fmt: skip

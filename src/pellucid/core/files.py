@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,7 @@ from pellucid.core.errors import StorageError
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST}  # the last two: a file stands where a folder should be
 _hits: dict[str, int] = {}
+_numbers = itertools.count()
 
 
 def crash_point(place: str) -> None:
@@ -66,15 +67,14 @@ def atomic(path: Path | str, *, kind: str = "file") -> Iterator[IO[bytes]]:
     path = Path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        aside = Path(name)
+        aside = path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}.part")
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the person's umask says who may read it
         try:
             with os.fdopen(handle, "wb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             crash_point(kind)
-            aside.chmod(0o644)
             aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)

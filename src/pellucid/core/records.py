@@ -268,7 +268,8 @@ class RunRecord:
     `data` holds ``counts`` ({split: {class: n}}), ``units`` ({split: n}), ``unit`` (subjects, groups or images), ``split``
     (how it was made, in words), ``source``, ``n_images``, ``skipped`` (list of unreadable files left out), ``size``, ``channels``,
     ``mean``, ``std``. `contact` maps a class name to uint8 thumbnails [n, s, s, C]. `audit` is the audit's JSON
-    (see ``pellucid.data.audit``), `duplicates` its pictures: list of (pair dict, uint8 [s,s,C], uint8 [s,s,C]).
+    (see ``pellucid.data.audit``), `duplicates` its pictures: list of (pair dict, uint8 [s,s,C], uint8 [s,s,C]). `targets` (int64 [N]) and
+    `logits` (role -> float32 [N, K]) are of all test images, `cases` of those that were explained.
     """
 
     title: str
@@ -281,6 +282,8 @@ class RunRecord:
     audit: dict[str, Any]
     duplicates: list[tuple[dict[str, Any], np.ndarray, np.ndarray]]
     networks: dict[str, NetworkRecord]
+    targets: np.ndarray
+    logits: dict[str, np.ndarray]
     cases: Cases
     measurements: list[Measurement]
     verdicts: list[Verdict]

@@ -140,9 +140,9 @@ def header(record: RunRecord) -> dict[str, str]:
 
 
 def banners(record: RunRecord) -> list[str]:
-    """Return what makes every figure below doubtful: findings of level "leak", and a split by image where subjects are known."""
+    """Return what makes every figure below doubtful: findings of level "leak", and a split by image, whether subjects are known or not."""
     found = [str(f["text"]) for f in record.audit.get("findings", []) if f.get("level") == "leak"]
-    by_image = record.settings.get("data", {}).get("split") == "image" and record.data.get("unit", "images") != "images"
+    by_image = record.settings.get("data", {}).get("split") == "image"
     return found + ([LEAK_BY_IMAGE] if by_image and not found else [])
 
 

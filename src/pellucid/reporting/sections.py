@@ -15,7 +15,7 @@ from pellucid.reporting import words
 from pellucid.reporting.cases import CaseBook
 from pellucid.reporting.figures import charts
 from pellucid.reporting.tables import Table
-from pellucid.stats.classification import confusion
+from pellucid.stats.classification import confusion, softmax
 
 MOST_THUMBNAILS = 240  # of the contact sheet, over all classes
 _GAINS = {"parameters": ("smaller", "larger"), "multiply_adds": ("less work", "more work"), "file_size": ("smaller", "larger"),
@@ -51,12 +51,13 @@ def accuracy(record: RunRecord, book: CaseBook) -> dict[str, Any]:
         title = f"{words.measure_name(name)}, difference"
         if panel := _panel(name, rows, title, lines=lines, meaning=f"{better.capitalize()} is better." if better != "neither" else ""):
             differences.append(panel)
-    right = {role: book.probabilities[role].argmax(1) == record.cases.targets for role in book.roles}
+    probabilities = {role: softmax(record.logits[role]) for role in book.roles}
+    right = {role: probabilities[role].argmax(1) == record.targets for role in book.roles}
     answers = [
         Panel(
             _role_title(record, role),
             charts.confusion(
-                confusion(record.cases.targets, book.probabilities[role].argmax(1), record.task.n_classes),
+                confusion(record.targets, probabilities[role].argmax(1), record.task.n_classes),
                 record.task.classes, title=_role_title(record, role), role=_drawn_role(role),
             ),
         )
@@ -65,7 +66,7 @@ def accuracy(record: RunRecord, book: CaseBook) -> dict[str, Any]:
     reliability = [
         Panel(
             _role_title(record, role),
-            charts.calibration(book.probabilities[role].max(1), right[role], title=_role_title(record, role), role=_drawn_role(role)),
+            charts.calibration(probabilities[role].max(1), right[role], title=_role_title(record, role), role=_drawn_role(role)),
         )
         for role in book.roles
     ]
@@ -74,7 +75,6 @@ def accuracy(record: RunRecord, book: CaseBook) -> dict[str, Any]:
         "differences": differences,
         "confusion": answers,
         "calibration": reliability,
-        "n_cases": len(book),
         "n_test": n_test(record),
         "basis": common_basis(m for m in whole if m.name in words.ACCURACY),
         "per_class": per_class_table(record) is not None,
@@ -289,7 +289,7 @@ def networks_table(record: RunRecord) -> Table:
         spec = f"{n.spec.size} px, {'grey' if n.spec.channels == 1 else f'{n.spec.channels} channels'}"
         kept = f"epoch {n.best_epoch} of {len(n.history)}" if n.best_epoch else "not trained here"
         rows.append((role, n.architecture, options, spec, kept, n.precision, n.provenance, n.fingerprint))
-    columns = ("Network", "Architecture", "Options", "Input", "Kept", "Precision", "Origin", "Checksum of the weights")
+    columns = ("Network", "Architecture", "Options", "Input", "Kept", "Precision", "Origin", "Fingerprint of what went in")
     return Table("networks", "The networks of this run.", columns, tuple(rows), text_columns=8)
 
 

@@ -138,6 +138,8 @@ def assemble(
         audit=audit,
         duplicates=[] if data is None else duplicate_pictures(data),
         networks=networks(scores.judged.networks),
+        targets=scores.judged.targets,
+        logits=scores.judged.logits,
         cases=cases(scores, explanations, panel, panel_rows),
         measurements=scores.measurements,
         verdicts=scores.verdicts,
