@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pellucid.core.errors import SettingError, SourceError, UnreadableError, listing
+from pellucid.core.errors import RunError, SettingError, SourceError, UnreadableError, listing
 from pellucid.core.progress import track
 from pellucid.core.records import ImageSpec
 from pellucid.data.images import decode, fit, to_grey, to_rgb
@@ -36,12 +36,12 @@ def predict_files(model: Path, paths: list[Path], *, on_error: str = "stop") -> 
 
     Raises
     ------
-    WeightsError, SourceError, UnreadableError
+    RunError, WeightsError, SourceError, UnreadableError
         As the messages say.
     """
     if on_error not in ("stop", "skip"):
         raise SettingError(f'--on-error "{on_error}": stop or skip.', setting="on_error")
-    network = load(model / "student.safetensors" if model.is_dir() else model)
+    network = load(_student_of(model) if model.is_dir() else model)
     files = _files(paths)
     pixels, broken = [], {}
     for path in files:
@@ -64,6 +64,13 @@ def predict_files(model: Path, paths: list[Path], *, on_error: str = "stop") -> 
             answer = next(answers)
             rows.append([str(path), network.task.classes[answer.argmax()], f"{answer.max():.4f}", *(f"{p:.4f}" for p in answer)])
     return rows
+
+
+def _student_of(run: Path) -> Path:
+    path = run / "student.safetensors"
+    if not path.is_file():
+        raise RunError(f"{run}: holds no student yet. `pellucid distill {run}` makes it, or goes on with it.")
+    return path
 
 
 def _files(paths: list[Path]) -> list[Path]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import textwrap
 from pathlib import Path
 from typing import Any
 
-from pellucid.core import files
-from pellucid.core.errors import SettingError
+from pellucid.core import files, registry
+from pellucid.core.errors import SettingError, SplitError
 from pellucid.core.settings import Settings, parse
 from pellucid.core.workspace import Workspace
 from pellucid.data.load import Data, load
 
 WIDTH = 110
+PARTS = {"student": ("models", "model"), "distill": ("losses", "loss")}  # which part a section names, and by which setting
 SIDES = (64, 96, 128, 160, 192, 224)
 
 
@@ -44,6 +46,10 @@ def write_starter(source: str, path: Path, *, workspace: Workspace | None = None
         raise SettingError(f"{path}: is there already. Give another name with --to, or delete it.")
     data = load(source, size=SIDES[0], workspace=workspace)
     suggested = {"source": source, "size": _size(data), "channels": "grey" if data.channels == 1 else "rgb"}
+    if "split" in data.dataset.columns:
+        with contextlib.suppress(SplitError):  # the column is something else; the split by subject stands
+            data = load(source, size=SIDES[0], split="column:split", allow_leak=True, workspace=workspace)
+            suggested["split"] = "column:split"
     files.write_text(path, render(parse({"data": suggested}), seen=_seen(data)), kind="experiment")
     return data
 
@@ -58,7 +64,7 @@ def render(settings: Settings, *, seen: list[str]) -> str:
         for name, setting in type(values).model_fields.items():
             lines += [f"# {line}" for line in textwrap.wrap(setting.description or "", WIDTH)]
             lines.append(_line(name, getattr(values, name)))
-        lines.append("")
+        lines += [*_part_lines(section, values), ""]
     return "\n".join(lines)
 
 
@@ -66,6 +72,23 @@ def _line(name: str, value: Any) -> str:
     if value is None:
         return f"# {name} ="
     return f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}"
+
+
+def _part_lines(section: str, values: Any) -> list[str]:
+    """Return the settings of the part that a section names, at their defaults and commented out."""
+    kind, key = PARTS.get(section, ("", ""))
+    name = getattr(values, key, "")
+    if not kind or name not in registry.describe(kind):
+        return []
+    own = {
+        setting: default
+        for setting, (_, default) in registry.options(registry.get(kind, name)).items()
+        if setting not in ("n_classes", "channels", "size")
+    }
+    return [
+        f"# Settings of {name} (see `pellucid list {kind}`):",
+        *(f"# {_line(setting, default).removeprefix('# ')}" for setting, default in own.items()),
+    ]
 
 
 def _size(data: Data) -> int:
