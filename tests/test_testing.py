@@ -10,7 +10,7 @@ from pellucid.core import registry
 from pellucid.core.registry import part
 from pellucid.explainers.average_feature_map import average_feature_map
 from pellucid.models.taps import find_taps, forward_with
-from pellucid.testing import check_explainer, check_model
+from pellucid.testing import check_explainer, check_loss, check_model
 
 
 @pytest.mark.parametrize("name", registry.describe("explainers"))
@@ -118,3 +118,36 @@ class AcrossImages(nn.Module):
 def test_broken_models_are_caught_in_a_sentence(kind, words):
     with pytest.raises(AssertionError, match=words):
         check_model(lambda *, n_classes, channels, size: kind(n_classes, channels), size=16)
+
+
+@pytest.mark.parametrize("name", sorted(registry.describe("losses")))
+def test_every_loss_keeps_its_contract(name):
+    """All checks pass on each loss of ours."""
+    check_loss(name)
+
+
+class _Planted:
+    """A loss of one part, to be broken."""
+
+    def __init__(self, hard_loss):
+        self.weights = {"planted": 1.0}
+
+    def __call__(self, student, teacher, targets):
+        return {"planted": self.part(student, teacher, targets)}
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (lambda s, t, y: (s - t).square().mean(1), "no finite scalar"),
+        (lambda s, t, y: ((s > t).double()).mean() + 0 * s.sum(), "sends no gradient"),
+        (lambda s, t, y: (s[0] - t[0]).square().mean(), "depends on the order"),
+        (lambda s, t, y: -(s.softmax(1).log() * t.softmax(1)).sum(1).mean(), "for extreme logits"),
+    ],
+    ids=["not a scalar", "hard step", "first image only", "underflow"],
+)
+def test_broken_losses_are_caught_in_a_sentence(part, words):
+    """Each planted fault is named."""
+    broken = type("broken", (_Planted,), {"part": staticmethod(part)})
+    with pytest.raises(AssertionError, match=words):
+        check_loss(broken)

@@ -218,6 +218,77 @@ MODEL_CHECKS: list[Callable[[Any, int], None]] = [
 ]
 
 
+# ---- losses: class(hard_loss, *, settings) with .weights and __call__(student, teacher, targets) -> {part: scalar}
+
+
+def check_loss(loss: str | Callable[..., Any]) -> None:
+    """Run all checks on a loss, given by name or as the class itself, at its default settings.
+
+    Raises
+    ------
+    AssertionError
+        The first contract that is broken, in a sentence.
+    """
+    found = registry.get("losses", loss) if isinstance(loss, str) else loss
+    for check in LOSS_CHECKS:
+        check(found)
+
+
+def check_loss_parts_have_weights(loss: Any) -> None:
+    """Its parts are finite scalars, and each has a weight of that name."""
+    made, student, teacher, targets = _loss_inputs(loss)
+    parts = made(student, teacher, targets)
+    assert set(parts) == set(made.weights), f"{_name(loss)}: has parts {sorted(parts)} and weights {sorted(made.weights)}."
+    for name, value in parts.items():
+        assert value.ndim == 0 and bool(torch.isfinite(value)), f"{_name(loss)}: part {name} is no finite scalar."
+
+
+def check_loss_moves_the_student_alone(loss: Any) -> None:
+    """Each part with a weight above zero sends a finite, somewhere non-zero gradient to the student, and none to the teacher."""
+    made, student, teacher, targets = _loss_inputs(loss)
+    student.requires_grad_()
+    teacher.requires_grad_()
+    for name, value in made(student, teacher.detach(), targets).items():
+        if made.weights[name] > 0:
+            (gradient,) = torch.autograd.grad(value, student, retain_graph=True, allow_unused=True)
+            assert gradient is not None and bool(gradient.abs().sum() > 0), f"{_name(loss)}: part {name} sends no gradient to the student."
+            assert bool(torch.isfinite(gradient).all()), f"{_name(loss)}: part {name} sends a gradient that is not finite."
+
+
+def check_loss_does_not_depend_on_order(loss: Any) -> None:
+    """The same images in another order give the same parts."""
+    made, student, teacher, targets = _loss_inputs(loss)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    one, other = made(student, teacher, targets), made(student[order], teacher[order], targets[order])
+    for name in one:
+        assert torch.allclose(one[name], other[name]), f"{_name(loss)}: part {name} depends on the order of the images."
+
+
+def check_loss_is_finite_for_extreme_logits(loss: Any) -> None:
+    """Logits of +-1,000 give finite parts: a probability that underflows must not become infinite."""
+    made, student, teacher, targets = _loss_inputs(loss)
+    for name, value in made(1000 * student.sign(), -1000 * teacher.sign(), targets).items():
+        assert bool(torch.isfinite(value)), f"{_name(loss)}: part {name} is {float(value)} for extreme logits."
+
+
+LOSS_CHECKS: list[Callable[[Any], None]] = [
+    check_loss_parts_have_weights,
+    check_loss_moves_the_student_alone,
+    check_loss_does_not_depend_on_order,
+    check_loss_is_finite_for_extreme_logits,
+]
+
+
+def _loss_inputs(loss: Any) -> tuple[Any, Tensor, Tensor, Tensor]:
+    """Return the loss at its defaults, and float64 logits of six images and four classes with their targets."""
+    from pellucid.training.objective import HardLoss
+
+    targets = torch.tensor([0, 1, 2, 3, 1, 0])
+    draws = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(6, 4, generator=draws, dtype=torch.float64) for _ in range(2))
+    return loss(HardLoss(Task("single", tuple("abcd")), targets.numpy())), student, teacher, targets
+
+
 # ---- what the checks look at
 
 

@@ -1,0 +1,45 @@
+"""The number format is tried once and remembered."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from pellucid.core import files
+from pellucid.core.records import ImageSpec
+from pellucid.core.workspace import Workspace
+from pellucid.training import precision
+
+SPEC = ImageSpec(8, 1, (0.0,), (1.0,))
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))
+
+
+def test_the_fastest_format_is_kept_and_not_tried_again(tmp_path, monkeypatch):
+    """The choice is what the trial measured, and the second call reads it."""
+    seconds = {"fp32": 3.0, "fp32 channels_last": 1.0, "bf16 channels_last": 2.0}
+    monkeypatch.setattr(precision, "_step_seconds", lambda model, spec, batch_size, candidate: seconds[candidate.name])
+    chosen, measured = precision.choose(network(), "own", SPEC, 4, "auto", Workspace(tmp_path))
+    assert (chosen.name, measured) == ("fp32 channels_last", 1.0)
+    monkeypatch.setattr(precision, "_step_seconds", None)
+    assert precision.choose(network(), "own", SPEC, 4, "auto", Workspace(tmp_path))[0] == chosen
+    (kept,) = (tmp_path / "choices").glob("*.json")
+    assert files.read_json(kept)["fastest"] == "fp32 channels_last"
+
+
+def test_a_trial_leaves_the_network_alone(tmp_path):
+    """Weights, gradients and mode are as before a real trial."""
+    model = network().eval()
+    before = model[0].weight.detach().clone()
+    precision.choose(model, "own", SPEC, 4, "auto", Workspace(tmp_path))
+    assert not model.training
+    assert model[0].weight.grad is None
+    assert bool((model[0].weight == before).all())
+
+
+@pytest.mark.parametrize(("asked", "name"), [("bf16", "bf16 channels_last")])
+def test_a_format_that_is_asked_for_is_taken(tmp_path, asked, name):
+    """Where only one candidate is left nothing is timed."""
+    assert precision.choose(network(), "own", SPEC, 4, asked, Workspace(tmp_path))[0].name == name
