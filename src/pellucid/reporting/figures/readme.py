@@ -51,11 +51,11 @@ def readme_figure(record: RunRecord, *, case: int | None = None) -> bytes:
     parts.append(_colour_bar(row.scale, width, words.method_name(row.method)))
     top = _PAD + _SIDE + 104
     for k, verdict in enumerate(record.verdicts[:3]):
-        parts.append(f'<text x="{_PAD}" y="{top + 26 * k}"><tspan class="soft">{escape(verdict.question)}</tspan> '
+        parts.append(f'<text class="said" x="{_PAD}" y="{top + 26 * k}"><tspan class="soft">{escape(verdict.question)}</tspan> '
                      f'<tspan class="strong">{escape(verdict.answer)}</tspan><tspan>: {escape(verdict.figure)}</tspan></text>')  # fmt: skip
     height = top + 26 * len(record.verdicts[:3]) + 4
     spoken = f"{words.method_name(row.method)} maps of teacher, base and student on one test image, class {classes[shown.target]}"
-    style = f"text{{font:16px {_FONT};fill:#1b1f24}}.soft{{fill:#57606a}}.strong{{font-weight:650}}.small{{font-size:13px;fill:#57606a}}"
+    style = f"text{{font:16px {_FONT};fill:#1b1f24}}.soft{{fill:#57606a}}.strong{{font-weight:650}}.small{{font-size:13px;fill:#57606a}}.said{{font-size:13px}}"  # said: the longest verdict fits the row
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(spoken, quote=True)}"><style>{style}</style><rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>'
