@@ -5,9 +5,10 @@ python examples/first_report.py
 
 import pellucid as pl
 
-data = pl.load("phantom", n_subjects=24, slices=4, size=64, views=4)
-small = {"preset": "small", "epochs": 8}
-teacher = pl.train(data, "resnet18", epochs=4)
+data = pl.load("phantom", n_subjects=80, slices=6, views=4)
+wide = {"size": 64, "batch_size": 16, "epochs": 14}
+small = {"size": 64, "batch_size": 16, "epochs": 14, "preset": "small"}
+teacher = pl.train(data, "cnn5", **wide)
 base = pl.train(data, "cnn5", n_views=4, **small)  # the same small network without a teacher
 student = pl.distill(data, teacher, "cnn5", loss="logit_kd", alpha=0.4, temperature=4, student_settings=small)
 networks = {"teacher": teacher, "base": base, "student": student}
