@@ -106,3 +106,9 @@ def test_a_workspace_that_cant_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "w").write_text("a file")
     with pytest.raises(StorageError, match="w/"), Workspace(tmp_path / "w").lock("stores", "k"):
         pass
+
+
+def test_an_empty_variable_is_no_workspace(monkeypatch):
+    """Else `clean --all` would remove folders of the current one."""
+    monkeypatch.setenv("PELLUCID_WORKSPACE", "")
+    assert str(Workspace().path) == ".pellucid"

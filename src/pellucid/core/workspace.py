@@ -26,7 +26,7 @@ class Workspace:
     """
 
     def __init__(self, path: Path | str | None = None) -> None:
-        self.path = Path(path or os.environ.get("PELLUCID_WORKSPACE", DEFAULT))
+        self.path = Path(path or os.environ.get("PELLUCID_WORKSPACE") or DEFAULT)
 
     def folder(self, kind: str, key: str) -> Path:
         """Return where the result `key` of a kind lies or will lie."""

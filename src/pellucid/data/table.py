@@ -69,6 +69,7 @@ def build(
         raise SourceError(f'{name}: data.where = "{settings.where}" keeps none of the images.')
     ids = [row[settings.path] for row in rows]
     _check_paths(ids, name)
+    _check_text([text for row in rows for text in row.values()], name)
     labels = [row[settings.label].strip() for row in rows]
     task, targets = classify(labels, ids, name=name, column=settings.label)
     masks, boxes = [row.get(settings.mask, "").strip() for row in rows], _boxes(rows, settings, name)
@@ -200,6 +201,22 @@ def _check_paths(ids: list[str], name: str) -> None:
     twice = [f"{path} ({count} times)" for path, count in counts.items() if count > 1]
     if twice:
         raise SourceError(f"{name}: {_count(len(twice), 'path')} in several rows: {listing(twice)}. Keep one row for each image.")
+
+
+def _check_text(texts: list[str], name: str) -> None:
+    """Names of files and folders may be any bytes; what isn't text can be neither fingerprinted nor shown."""
+    odd = [text.encode("utf-8", "backslashreplace").decode() for text in texts if not _is_text(text)]
+    if odd:
+        odd = list(dict.fromkeys(odd))
+        raise SourceError(f"{name}: {_count(len(odd), 'name')} not UTF-8 text: {listing(odd)}. Rename them.")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _stamps(paths: list[str], stamp: Callable[[str], str | None], name: str) -> list[str]:

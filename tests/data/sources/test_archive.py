@@ -75,7 +75,7 @@ def test_a_damaged_member_is_unreadable(class_folder, tmp_path):
     at = content.index(b"cat/0.png") + 60
     content[at : at + 8] = b"\0" * 8
     path.write_bytes(bytes(content))
-    with pytest.raises(ValueError, match="damaged in the archive"):
+    with pytest.raises(ValueError, match="damaged or encrypted in the archive"):
         opened(path).read(0)
 
 
@@ -98,3 +98,12 @@ def test_the_brain_tumour_pack(monkeypatch):
     assert dataset.read(0).shape == (160, 160)
     assert dataset.read_mask(0).shape == (160, 160)
     assert sum(bool(lesion) and int(lesion) > 0 for lesion in dataset.columns["lesion_px"]) == 1639
+
+
+def test_two_manifests_side_by_side_are_refused(class_folder, tmp_path):
+    """Taking one of them would leave the other's images out unseen."""
+    for name in ("one", "two"):
+        (class_folder / name).mkdir()
+        (class_folder / name / "manifest.csv").write_text("path,label\n../cat/0.png,a\n../dog/3.png,b\n")
+    with pytest.raises(SourceError, match=r"several manifests \(one/manifest.csv, two/manifest.csv\)"):
+        opened(zipped(class_folder, tmp_path / "packed.zip"))

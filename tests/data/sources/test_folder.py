@@ -124,3 +124,33 @@ def test_a_file_that_goes_away_is_unreadable_not_a_crash(class_folder):
     (class_folder / "cat/1.png").unlink()
     with pytest.raises(ValueError, match="can't be opened"):
         dataset.read(1)
+
+
+def test_split_folders_with_others_beside_them_are_refused(tmp_path, png):
+    """Taking train and test for classes would be worse than an error; loose files in them are passed over."""
+    for side in ("train", "test"):
+        for label in ("a", "b"):
+            (tmp_path / side / label).mkdir(parents=True)
+            (tmp_path / side / label / "0.png").write_bytes(png(0))
+        (tmp_path / side / "labels.txt").write_text("a b")
+    assert opened(tmp_path).task.classes == ("a", "b")
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "0.png").write_bytes(png(0))
+    with pytest.raises(SourceError, match=r"holds split folders \(test, train\) and others beside them: extra"):
+        opened(tmp_path)
+
+
+def test_a_link_to_a_folder_around_it_is_not_followed(class_folder):
+    """It would be followed for ever; links to other folders are followed."""
+    (class_folder / "cat" / "loop").symlink_to(class_folder, target_is_directory=True)
+    (class_folder / "fish").symlink_to(class_folder / "dog", target_is_directory=True)
+    dataset = opened(class_folder)
+    assert len(dataset) == 9
+    assert dataset.task.classes == ("cat", "dog", "fish")
+
+
+def test_names_that_are_no_text_are_listed(class_folder, png):
+    """A file's name may be any bytes."""
+    (class_folder / os.fsdecode(b"cat/\xff.png")).write_bytes(png(1))
+    with pytest.raises(SourceError, match=r"1 name not UTF-8 text: cat/\\udcff.png. Rename them."):
+        opened(class_folder)

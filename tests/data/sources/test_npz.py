@@ -102,3 +102,11 @@ def test_what_is_no_npz_is_told(tmp_path):
         path.write_bytes(content)
         with pytest.raises(SourceError, match=r"bad\.npz: not a readable \.npz file"):
             find(DataSettings(source=str(path)))
+
+
+def test_values_that_would_silently_be_lost_are_refused(tmp_path):
+    """NaN is no class, and subjects of another shape would leave leaks between them unseen."""
+    with pytest.raises(SourceError, match="labels holds 1 values that are no number"):
+        opened(tmp_path, images=GREY, labels=np.array([0, 1, 0, 1, 0, np.nan]))
+    with pytest.raises(SourceError, match=r"subject is \[6, 1\] for 6 images"):
+        opened(tmp_path, images=GREY, labels=np.array(list("aabbab")), subject=np.arange(6)[:, None])

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pellucid.core.errors import SourceError
+from pellucid.core.errors import SourceError, listing
 from pellucid.core.registry import part
 from pellucid.core.settings import DataSettings
 from pellucid.data import images, table
@@ -38,6 +38,8 @@ def archive(path: Path, settings: DataSettings) -> Dataset:
         raise SourceError(f"{path}: not a zip file, or one that ends early.") from None
     members = {info.filename: info for info in zipped.infolist() if not info.is_dir()}
     tables = sorted((name for name in members if PurePosixPath(name).name == "manifest.csv"), key=lambda name: name.count("/"))
+    if len(tables) > 1 and tables[0].count("/") == tables[1].count("/"):
+        raise SourceError(f"{path}: holds several manifests ({listing(tables)}). Keep one, or put one on top.")
     if tables:
         rows = manifest.parse(_content(zipped, tables[0], path), settings, name=f"{path.name}/{tables[0]}")
         root = PurePosixPath(tables[0]).parent
@@ -53,7 +55,7 @@ def archive(path: Path, settings: DataSettings) -> Dataset:
         try:
             return images.decode(zipped.read(members[_inside(root, name)]))
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError):
-            raise ValueError("damaged in the archive") from None
+            raise ValueError("damaged or encrypted in the archive") from None
 
     return table.build(rows, settings, name=path.stem, source={"kind": "archive", "path": str(path)}, stamp=stamp, read=read)
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from pellucid.core.errors import SourceError
+from pellucid.core.errors import SourceError, listing
 from pellucid.core.registry import part
 from pellucid.core.settings import DataSettings
 from pellucid.data import table
@@ -65,6 +65,13 @@ def rows_of(paths: Iterable[str], *, name: str) -> list[table.Row]:
     depth = 0
     while _wraps(inside, depth):
         depth += 1
+    deep = [parts for parts in inside if len(parts) > depth + 2]
+    sides = {_SIDES[parts[depth].lower()] for parts in deep if parts[depth].lower() in _SIDES}
+    others = sorted({parts[depth] for parts in inside if parts[depth].lower() not in _SIDES})
+    if len(sides) > 1 and others:
+        raise SourceError(f'{name}: holds split folders ({", ".join(sorted(sides))}) and others beside them: {listing(others)}. Move the others away, or write a manifest.csv (path, label, split).')  # fmt: skip
+    if len(sides) > 1:
+        inside = deep  # loose files beside the class folders are passed over here as they are on top
     if all(parts[depth].lower() in _SIDES and len(parts) > depth + 2 for parts in inside):
         return [{"path": "/".join(p), "label": p[depth + 1], "split": _SIDES[p[depth].lower()]} for p in inside]
     return [{"path": "/".join(p), "label": p[depth]} for p in inside]
@@ -76,7 +83,10 @@ def _wraps(paths: list[tuple[str, ...]], depth: int) -> bool:
 
 
 def _files(root: Path) -> Iterable[str]:
-    for folder_, _, names in os.walk(root, followlinks=True):
+    for folder_, inner, names in os.walk(root, followlinks=True):
+        here = os.path.realpath(folder_)
+        # A link to a folder that holds it would be followed for ever.
+        inner[:] = [name for name in inner if not (here + os.sep).startswith(os.path.realpath(Path(folder_) / name) + os.sep)]
         for name in names:
             yield (Path(folder_) / name).relative_to(root).as_posix()
 

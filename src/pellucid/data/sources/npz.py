@@ -50,6 +50,11 @@ def npz(path: Path, settings: DataSettings) -> Dataset:
     for side, prefix in parts:
         images, labels = _pair(arrays, prefix, path)
         columns = _columns(arrays, prefix, len(images)) if not prefix else {}
+        for key in dict.fromkeys((settings.subject, settings.group)):
+            if not prefix and key in arrays and key not in columns:
+                raise SourceError(
+                    f"{path}: {key} is {list(arrays[key].shape)} for {len(images):,} images. Needed: one value for each image."
+                )
         findings = _masks(arrays[f"{prefix}masks"], images, path) if f"{prefix}masks" in arrays else None
         for i, label in enumerate(labels):
             name = f"{side or 'image'}_{i:06d}"
@@ -80,6 +85,8 @@ def _pair(arrays: dict[str, np.ndarray], prefix: str, path: Path) -> tuple[np.nd
         labels = labels[:, 0]
     if labels.shape != (len(images),):
         raise SourceError(f"{path}: {prefix}labels is {list(labels.shape)} for {len(images):,} images. Needed: one label for each image.")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise SourceError(f"{path}: {prefix}labels holds {int((~np.isfinite(labels)).sum()):,} values that are no number. Each image needs a label.")  # fmt: skip
     return images, _texts(labels)
 
 
