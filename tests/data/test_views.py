@@ -26,7 +26,9 @@ def test_a_view_does_not_depend_on_batch_or_order():
     assert torch.allclose(together, alone, atol=1e-6)
 
 
-@pytest.mark.parametrize("change", [{"seed": 4, "view": 2, "shift": 0}, {"seed": 3, "view": 1, "shift": 0}, {"seed": 3, "view": 2, "shift": 7}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 4, "view": 2, "shift": 0}, {"seed": 3, "view": 1, "shift": 0}, {"seed": 3, "view": 2, "shift": 7}]
+)
 def test_a_view_depends_on_seed_view_and_image(change):
     """Another seed, view number or row gives another picture."""
     images, rows = pixels(), np.arange(6)

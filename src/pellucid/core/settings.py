@@ -51,7 +51,7 @@ class DataSettings(_OpenSection):
     repeat: int = Field(0, ge=0, description="Which repetition of the k-fold, each with another shuffle.")
     split_seed: int = Field(0, description="Seed of the split; apart from run.seed, so that seeds share a split.")
     allow_leak: bool = Field(False, description="Accept a split column that parts a subject or group; a banner stands in the report.")
-    size: int = Field(96, ge=8, le=1024, description="Side in pixels at which images are decoded once and kept.")
+    size: int = Field(96, ge=8, le=1024, description="Side in pixels at which images are decoded once and kept. Larger than the networks' size keeps varied views as sharp as test images.")  # fmt: skip
     fit: Literal["squash", "pad", "crop"] = Field("pad", description="How an image that isn't square becomes one; masks and boxes alike.")
     channels: Literal["auto", "grey", "rgb"] = Field("auto", description="auto: as the files are, an error where they are mixed.")
     window: tuple[float, float] | None = Field(None, description="Values shown as black and white for 16-bit images; default: the 0.5 and 99.5 percentile of each image.")  # fmt: skip
