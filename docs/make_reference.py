@@ -65,7 +65,7 @@ def commands_page() -> str:
     for command in app.registered_commands:
         callback = typing.cast(Any, command.callback)
         name = command.name or callback.__name__
-        words = " ".join(inspect.getdoc(callback).split())
+        words = " ".join((inspect.getdoc(callback) or "").split())
         lines += [f"## {name}", "", words, "", "| argument or option | values | default | what it is |", "|---|---|---|---|"]
         hints = typing.get_type_hints(callback, include_extras=True)
         for argument, parameter in inspect.signature(callback).parameters.items():
@@ -101,7 +101,7 @@ def parts_page() -> str:
 
 def errors_page() -> str:
     """Return the tree of errors with what each carries."""
-    tree = inspect.getdoc(errors).split("\n\n")[1] if errors.__doc__ else ""
+    tree = (inspect.getdoc(errors) or "\n\n").split("\n\n")[1]
     lines = [
         MADE, "# Errors", "",
         "Everything a user can mend is a `PellucidError`: one line that says what, where and what to do. On the command line it ends with",
