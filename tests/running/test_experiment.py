@@ -9,7 +9,7 @@ import tomllib
 import numpy as np
 import pytest
 
-from pellucid.core.errors import GuardError, ModelError, SettingError, TapError
+from pellucid.core.errors import GuardError, ModelError, SettingError, TapError, WeightsError
 from pellucid.core.settings import parse
 from pellucid.running import experiment
 from pellucid.running.experiment import Experiment, check, evenly, open_experiment
@@ -49,7 +49,7 @@ def test_names_of_parts_and_their_settings_are_checked_first(changed, error, mes
     [
         ({"explain__tap": "layer9"}, TapError),
         ({"distill__alpha": 2.0}, SettingError),
-        ({"student__model": "vgg11", "data__size": 16}, (ModelError, SettingError)),
+        ({"student__weights": "absent.pth"}, WeightsError),
     ],
 )
 def test_a_mistake_in_the_last_stage_shows_before_the_first_is_trained(changed, error, tmp_path, monkeypatch):
