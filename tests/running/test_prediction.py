@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pellucid.core.errors import SettingError, SourceError, UnreadableError, WeightsError
+from pellucid.core.errors import RunError, SettingError, SourceError, UnreadableError, WeightsError
 from pellucid.core.records import ImageSpec, Task
 from pellucid.models.build import build
 from pellucid.models.saved import Network
@@ -97,7 +97,9 @@ def test_what_is_absent_is_named(folder, tmp_path_factory):
     """Files, networks, and a run that has no student yet."""
     with pytest.raises(SourceError, match=r"no such file or folder: .*nope\.png, .*nope2"):
         predict_files(folder, [folder / "nope.png", folder / "bilder", folder / "nope2"])
-    with pytest.raises(WeightsError, match=r"student\.safetensors: there is no such file"):
+    with pytest.raises(WeightsError, match=r"net\.safetensors: there is no such file"):
+        predict_files(folder / "net.safetensors", [folder / "bilder"])
+    with pytest.raises(RunError, match="holds no student yet"):
         predict_files(tmp_path_factory.mktemp("run"), [folder / "bilder"])
     with pytest.raises(SettingError, match='--on-error "ignore": stop or skip'):
         predict_files(folder, [folder / "bilder"], on_error="ignore")
