@@ -277,3 +277,13 @@ def test_debug_shows_the_traceback_of_an_error(tmp_path):
     assert (plain.returncode, len(plain.stderr.splitlines())) == (2, 1)
     assert "Traceback" in debug.stderr
     assert "SettingError" in debug.stderr
+
+
+def test_what_lies_outside_is_no_mistake_of_ours(folder):
+    """A name too long for the disk is one line; a terminal without a class's letters shows their numbers."""
+    long = pellucid(folder, "init", "a" * 3000)
+    assert (long.returncode, len(long.stderr.splitlines())) == (2, 1)
+    assert "3,005 letters is too long" in long.stderr
+    ascii_ = subprocess.run([PELLUCID, "audit", "meine bilder", "data.size=16"], cwd=folder, env={**environment(folder), "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)  # fmt: skip
+    assert ascii_.returncode == 0, ascii_.stderr
+    assert "gr\\xfcn" in ascii_.stdout

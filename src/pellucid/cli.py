@@ -5,6 +5,8 @@ Exit codes: 0 done; 1 a mistake of ours (or, with ``audit --strict``, a leak); 2
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -220,6 +222,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; ends the process with the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal's encoding may lack a class's or a file's letters
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app([argument for argument in arguments if argument != "--debug"], standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):  # older releases of Typer raise Abort, newer ones return 130
@@ -237,11 +242,26 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
+        if (mended := _outside(error)) is not None:
+            _complain(mended)
+            sys.exit(2)
         _complain(f"This is a mistake in Pellucid, not yours: {type(error).__name__}: {error}. `pellucid --debug ...` shows where.")
         code = 1
     if code == 130:
         _complain("Stopped. The same command goes on from the last finished epoch or stage.")
     sys.exit(code)
+
+
+def _outside(error: Exception) -> str | None:
+    """Return what to say of an error that no part of Pellucid could foresee and that isn't its mistake."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        name = str(error.filename)
+        return f"{name[:40]}...: a name of {len(name):,} letters is too long for this disk. Choose a shorter one."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full. Free some space and start again; nothing is lost."
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError":
+        return "The memory is too small for this. Lower data.size, batch_size, the network's widths or the amount of data."
+    return None
 
 
 def _complain(text: str) -> None:

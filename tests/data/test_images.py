@@ -220,3 +220,10 @@ def test_grey_and_rgb():
     """Luminance of a grey-looking RGB image is that grey; grey repeated has three equal channels."""
     assert np.array_equal(images.to_grey(images.to_rgb(GRADIENT)), GRADIENT)
     assert images.to_grey(np.array([[[255, 0, 0]]], np.uint8)).tolist() == [[76]]
+
+
+@pytest.mark.parametrize("box", [(100, 0, 110, 9), (-5, -5, -1, -1)])
+def test_a_box_outside_the_image_is_an_error(box):
+    """The image would silently count as one without a finding."""
+    with pytest.raises(ValueError, match="its box lies outside its 40x30 pixels"):
+        images.fit_box(box, (30, 40), 8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,13 +62,13 @@ def test_another_experiment_is_refused_with_the_first_differences(folder, settin
     assert RunFolder(folder.path, parse(moved)).stage("audit") is None
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("kind", ["file", "folder", "device"])
 def test_what_is_no_run_is_not_touched(kind, tmp_path, settings):
     """A file or a folder of the user's in this place is refused before anything is written."""
-    path = tmp_path / "there"
+    path = Path("/dev/null") if kind == "device" else tmp_path / "there"
     if kind == "file":
         path.write_text("mine")
-    else:
+    elif kind == "folder":
         path.mkdir()
         (path / "mine.txt").write_text("mine")
     with pytest.raises(RunError, match="is there already and holds no run"):
@@ -97,7 +97,7 @@ def test_only_one_may_write_and_releasing_lets_the_next(folder, settings):
 
 def test_creating_clears_what_a_kill_left(folder, settings):
     """Parts of killed writes vanish, also in subfolders; finished results and the user's own files stay."""
-    folder.finish(AUDIT, now=AUDIT)
+    folder.finish(AUDIT)
     folder.release()
     parts = [
         folder.path / ".maps.npz.x1.part",
@@ -117,12 +117,12 @@ def test_creating_clears_what_a_kill_left(folder, settings):
 def test_stages_are_recorded_once_done(folder):
     """Before there is none; afterwards key and time come back. The log tells what happened now, and a later version's keys are passed over."""
     assert folder.stage("audit") is None
-    folder.finish(AUDIT, now=replace(AUDIT, seconds=0.25, cached=True))
+    folder.finish(AUDIT)
     path = folder.path / "stages" / "audit.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "later": 1}))
     assert folder.stage("audit") == AUDIT
     lines = [json.loads(line) for line in (folder.path / "log.jsonl").read_text().splitlines()]
-    assert [(line["event"], line["seconds"], line["cached"]) for line in lines] == [("audit", 0.25, True)]
+    assert [(line["event"], line["seconds"], line["cached"]) for line in lines[1:]] == [("audit", 12.5, False)]
 
 
 def test_maps_come_back_to_the_bit(folder):
@@ -153,3 +153,19 @@ def test_opening_what_is_no_run_says_so(content, message, tmp_path):
         (tmp_path / "settings.toml").write_bytes(content)
     with pytest.raises(RunError, match=message):
         open_run(tmp_path)
+
+
+def test_damaged_records_count_as_not_there(folder):
+    """A stage whose record can't be read is done again; a damaged log names this command."""
+    folder.finish(AUDIT)
+    (folder.path / "stages" / "audit.json").write_bytes(b"\xff{")
+    (folder.path / "log.jsonl").write_bytes(b"\xff{\n")
+    assert folder.stage("audit") is None
+    assert folder.command()
+
+
+def test_settings_that_were_written_into_are_refused(folder, settings):
+    """Also where a section has become a value."""
+    (folder.path / "settings.toml").write_text("data = 3\n")
+    with pytest.raises(RunError, match="holds another experiment"):
+        RunFolder(folder.path, settings)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 
 import pytest
 
+from pellucid.running.experiment import open_experiment
 from whole_run import differences, finished, pellucid_in
 
 # One inside each kind of write, in the order in which a run comes to them; the numbers count visits within one start.
@@ -35,3 +37,16 @@ def test_a_run_killed_in_every_kind_of_write_ends_the_same(beginning, never_stop
     assert pellucid_in(beginning, "run", "tiny.toml").code == 0
     assert differences(finished(beginning / "runs" / "tiny"), finished(never_stopped / "runs" / "tiny")) == []
     assert leftovers(beginning) == []
+
+
+@pytest.mark.parametrize("name", ["maps.npz", "judgements.npz", "measurements.json", "stages/explain.json", "stages/measure.json"])
+def test_what_was_damaged_or_deleted_is_made_anew(name, tmp_path, monkeypatch, never_stopped):
+    """Nothing corrupt is read, and what comes in its place is the same."""
+    copy = tmp_path / "run"
+    shutil.copytree(never_stopped / "runs" / "tiny", copy)
+    monkeypatch.setenv("PELLUCID_WORKSPACE", str(never_stopped / "ws"))
+    for damage in (lambda path: path.write_bytes(b"\xff\x00junk"), lambda path: path.unlink()):
+        damage(copy / name)
+        with open_experiment(copy) as opened:
+            _ = opened.scores
+    assert differences(finished(copy), finished(never_stopped / "runs" / "tiny")) == []

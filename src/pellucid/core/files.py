@@ -8,14 +8,18 @@ import itertools
 import json
 import os
 import signal
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from pellucid.core.errors import StorageError
 
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-_FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST}  # the last two: a file stands where a folder should be
+# The last three: a file stands where a folder should be, or the other way.
+_FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+Result = TypeVar("Result")
 _hits: dict[str, int] = {}
 _numbers = itertools.count()
 
@@ -110,6 +114,14 @@ def write_json(path: Path | str, content: Any, *, kind: str = "file") -> None:
 def read_json(path: Path | str) -> Any:
     """Return what :func:`write_json` wrote."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def unless_damaged(read: Callable[[], Result]) -> Result | None:
+    """Return what `read` reads, or None where a file is gone or damaged; whoever wrote it makes it anew."""
+    try:
+        return read()
+    except (FileNotFoundError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 def write_npz(path: Path | str, arrays: dict[str, Any], *, kind: str = "file") -> None:

@@ -95,11 +95,19 @@ def fit_mask(mask: np.ndarray, size: int, how: Fit = "pad") -> np.ndarray:
 
 
 def fit_box(box: tuple[float, float, float, float], shape: tuple[int, ...], size: int, how: Fit = "pad") -> np.ndarray:
-    """Bring a box ``(x0, y0, x1, y1)`` in pixels of an image of this shape to a mask, bool [S, S], as :func:`fit_mask` does."""
+    """Bring a box ``(x0, y0, x1, y1)`` in pixels of an image of this shape to a mask, bool [S, S], as :func:`fit_mask` does.
+
+    Raises
+    ------
+    ValueError
+        The box lies outside the image.
+    """
     mask = np.zeros(shape[:2], dtype=bool)
     x0, y0 = (max(int(np.floor(edge)), 0) for edge in box[:2])
     x1, y1 = (max(int(np.ceil(edge)), 0) for edge in box[2:])
     mask[y0:y1, x0:x1] = True
+    if not mask.any():
+        raise ValueError(f"its box lies outside its {shape[1]}x{shape[0]} pixels")
     return fit_mask(mask, size, how)
 
 

@@ -181,9 +181,10 @@ class Experiment:
         asked, images = self.settings.explain, self.data.test
         key = self._explain_key
         done = self.folder.stage("explain")
-        if done is not None and done.key == key:
+        kept = files.unless_damaged(self.folder.read_maps) if done is not None and done.key == key else None
+        if done is not None and kept is not None:
             self.stages.append(StageRecord("explain", key, done.seconds, True))
-            return self.folder.read_maps()
+            return kept
 
         def compute() -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
             rows = evenly(images.targets, asked.images)
@@ -209,9 +210,11 @@ class Experiment:
         units = self.data.dataset.resampling_units
         key = fingerprint("measure", VERSIONS["measure"], self.settings.measure.model_dump(), self._explain_key, units)
         done = self.folder.stage("measure")
-        if done is not None and done.key == key:
+        audit, there = self.audit, done is not None and done.key == key
+        kept = files.unless_damaged(lambda: record.read_scores(self.folder.path, judged, audit)) if there else None
+        if done is not None and kept is not None:
             self.stages.append(StageRecord("measure", key, done.seconds, True))
-            return record.read_scores(self.folder.path, judged, self.audit)
+            return kept
         return self._timed(
             "measure", lambda: judge(judged, self.audit), key=key, keep=lambda scores: record.write_scores(self.folder.path, scores)
         )
@@ -312,6 +315,13 @@ def check(settings: Settings) -> None:
     for section in ("teacher", "student"):
         asked = getattr(settings, section)
         check_model(asked.model, asked.options, where=section)
+    for name, options in settings.explain.options.items():
+        if not isinstance(options, dict):
+            raise SettingError(f"[explain] {name} = {options!r}: settings of one method stand in a table, [explain.METHOD].", setting=name)
+    seeds = {"run.seed": settings.run.seed, "teacher.seed": settings.teacher.seed, "student.seed": settings.student.seed}
+    for name, seed in seeds.items():
+        if seed is not None and not -(2**63) <= seed < 2**64:
+            raise SettingError(f"{name} = {seed}: a seed has at most 64 bits.", setting=name)
     for method in settings.explain.methods:
         explainer = registry.get("explainers", method)
         registry.check_options(explainer, settings.explain.options.get(method, {}), where=f"explain.{method}")

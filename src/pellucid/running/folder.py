@@ -92,15 +92,16 @@ class RunFolder:
         kept = self.path / "settings.toml"
         if kept.exists():
             _refuse_another(self.path, _toml(kept), plain(self.settings))
-        elif self.path.is_file() or (self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir())):
+        elif (self.path.exists() and not self.path.is_dir()) or (
+            self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir())
+        ):
             raise RunError(f"{self.path}: is there already and holds no run. Choose another run.out, or empty it.")
 
     def stage(self, name: str) -> StageRecord | None:
         """Return the record of a finished stage, or None."""
         path = self.path / "stages" / f"{name}.json"
-        if not path.exists():
-            return None
-        return StageRecord(**{key: value for key, value in files.read_json(path).items() if key in StageRecord.__dataclass_fields__})
+        fields = StageRecord.__dataclass_fields__
+        return files.unless_damaged(lambda: StageRecord(**{k: value for k, value in files.read_json(path).items() if k in fields}))
 
     def finish(self, stage: StageRecord) -> None:
         """Record that a stage is done; only then does what it wrote count."""
@@ -116,8 +117,11 @@ class RunFolder:
     def command(self) -> str:
         """Return the command that began this run; where the log is gone, the one that goes on with it now."""
         log = self.path / "log.jsonl"
-        first = log.read_text(encoding="utf-8").partition("\n")[0] if log.exists() else "{}"
-        return json.loads(first or "{}").get("command", command())
+        first = log.read_text(encoding="utf-8", errors="replace").partition("\n")[0] if log.exists() else "{}"
+        try:
+            return json.loads(first or "{}").get("command", command())
+        except json.JSONDecodeError:
+            return command()
 
     def write_maps(self, explanations: list[Explanation], panel: list[Explanation], facts: dict[str, np.ndarray]) -> None:
         """Keep maps, the panel's maps of all layers, and which images they are of (`rows`, `panel_rows`)."""
@@ -185,6 +189,7 @@ def _refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> 
     def flat(settings: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for section, values in settings.items():
+            values = values if isinstance(values, dict) else {"": values}  # a file that was written into
             found |= {f"{section}.{key}": value for key, value in values.items() if section != "run" or key not in _PLACES}
         return found
 

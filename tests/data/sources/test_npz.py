@@ -110,3 +110,13 @@ def test_values_that_would_silently_be_lost_are_refused(tmp_path):
         opened(tmp_path, images=GREY, labels=np.array([0, 1, 0, 1, 0, np.nan]))
     with pytest.raises(SourceError, match=r"subject is \[6, 1\] for 6 images"):
         opened(tmp_path, images=GREY, labels=np.array(list("aabbab")), subject=np.arange(6)[:, None])
+
+
+def test_one_array_and_images_without_pixels_are_refused(tmp_path):
+    """An .npy under another name; sides of zero."""
+    with (tmp_path / "set.npz").open("wb") as stream:
+        np.save(stream, GREY)
+    with pytest.raises(SourceError, match="not a readable"):
+        find(DataSettings(source=str(tmp_path / "set.npz")))
+    with pytest.raises(SourceError, match=r"images is uint8 \[6, 0, 7\]"):
+        opened(tmp_path, images=GREY[:, :0], labels=np.arange(6))

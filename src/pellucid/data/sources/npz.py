@@ -41,7 +41,7 @@ def npz(path: Path, settings: DataSettings) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (TypeError, ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: not a readable .npz file ({error}).") from None
     parts = [(side, f"{side}_") for side in _SIDES if f"{side}_images" in arrays] or [("", "")]
     rows: list[table.Row] = []
@@ -79,7 +79,7 @@ def _pair(arrays: dict[str, np.ndarray], prefix: str, path: Path) -> tuple[np.nd
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
     grey, colour = images.ndim == 3, images.ndim == 4 and images.shape[-1] == 3
-    if not (grey or colour) or images.dtype not in ((np.uint8, np.uint16) if grey else (np.uint8,)):
+    if not (grey or colour) or 0 in images.shape[1:3] or images.dtype not in ((np.uint8, np.uint16) if grey else (np.uint8,)):
         raise SourceError(f"{path}: {prefix}images is {images.dtype} {list(images.shape)}. Needed: uint8 [N, H, W] or [N, H, W, 3], or uint16 [N, H, W].")  # fmt: skip
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
