@@ -140,13 +140,14 @@ def places(column: list[Measurement]) -> int:
 
 
 INTRODUCTION = """\
-Published system A (arXiv 2502.15959) in one setting of its grid (alpha 0.4, T 10), on the pack `brain_tumor_mri` at 96 px. Three runs of the same
-flow: patients kept on one side of the split; images drawn at random, as the paper does; and patients kept apart with a teacher that starts from
-ImageNet. All three are one seed: the intervals say how far the test images decide, not how far another training would differ.
+Published system A (arXiv 2502.15959) in one setting of its grid (alpha 0.4, T 10), on the pack `brain_tumor_mri`; both networks see 96 px. The same
+flow twice: with patients kept on one side of the split, and with images drawn at random, as the paper does. Each is one seed: the intervals say how
+far the test images decide, not how far another training would differ. The teacher is trained from scratch for 15 epochs and isn't at its best yet;
+`recipes/transparency_pretrained.toml` starts one from ImageNet, and stands here once it was run (`--train foundation_pretrained`).
 
-How to read it: only the first and the third run may be believed. The second shows what a split that parts patients does to the figures; Pellucid
-puts a banner over its report. The paper's figures (F1 above 0.94) are image-level, on another selection of images, at another size, with a teacher
-from ImageNet: they can't be set beside these."""
+How to read it: only the figures of the split by patient may be believed. The random split shows what parting patients does to them; Pellucid puts a
+banner over its report. The paper's figures (F1 above 0.94) are image-level, on another selection of images, at another size, with a teacher from
+ImageNet: they can't be set beside these."""
 
 
 def main() -> None:

@@ -1,0 +1,41 @@
+"""The pages in results/ are what their command makes of the files kept beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def foundation():
+    spec = importlib.util.spec_from_file_location("foundation", RESULTS / "foundation.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def kept() -> dict[str, dict]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / "data").glob("foundation_*.json"))}
+
+
+def test_the_foundation_page_is_what_its_command_makes():
+    """Nobody typed a number into it: it is made anew from results/data."""
+    module = foundation()
+    runs = {name: content for name, content in ((name, kept().get(name)) for name in module.RUNS) if content}
+    assert {"foundation_subject", "foundation_image"} <= set(runs)
+    assert (RESULTS / "foundation.md").read_text(encoding="utf-8") == module.page(runs)
+
+
+def test_the_accuracies_follow_from_the_kept_logits():
+    """Each network's accuracy on the page is that of its logits on the test images, worked out here once more."""
+    for name, content in kept().items():
+        with np.load(RESULTS / "data" / f"{name}.predictions.npz") as predictions:
+            for entry in content["measurements"]:
+                if entry["name"] == "accuracy":
+                    right = predictions[f"test.logits.{entry['model']}"].argmax(1) == predictions["test.targets"]
+                    assert abs(right.mean() - entry["value"]) < 1e-12
+                    assert entry["low"] <= entry["value"] <= entry["high"]
