@@ -23,7 +23,7 @@ _PUBLIC = {
     "Network": "pellucid.models.saved:Network",
     "PellucidError": "pellucid.core.errors:PellucidError",
 }
-__all__ = sorted(_PUBLIC)  # noqa: PLE0604  (names are imported lazily below)
+__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
