@@ -43,3 +43,12 @@ def test_a_trial_leaves_the_network_alone(tmp_path):
 def test_a_format_that_is_asked_for_is_taken(tmp_path, asked, name):
     """Where only one candidate is left nothing is timed."""
     assert precision.choose(network(), "own", SPEC, 4, asked, Workspace(tmp_path))[0].name == name
+
+
+def test_a_damaged_choice_is_made_anew(tmp_path):
+    """What can't be read counts as not there."""
+    precision.choose(network(), "own", SPEC, 4, "auto", Workspace(tmp_path))
+    (kept,) = (tmp_path / "choices").glob("*.json")
+    kept.write_bytes(b"\xff{")
+    chosen, _ = precision.choose(network(), "own", SPEC, 4, "auto", Workspace(tmp_path))
+    assert chosen.name in kept.read_text()

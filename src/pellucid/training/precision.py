@@ -82,11 +82,12 @@ def choose(
     key = fingerprint("precision", architecture, n_parameters, spec.size, spec.channels, batch_size, asked, machine)
     with workspace.lock("choices", key) as folder:
         path = folder.with_suffix(".json")
-        if not path.exists():
+        found = files.unless_damaged(lambda: files.read_json(path))
+        if not isinstance(found, dict) or found.get("fastest") not in NAMES:
             seconds = {candidate.name: _step_seconds(model, spec, batch_size, candidate) for candidate in candidates}
             fastest = min(seconds, key=lambda name: seconds[name])
-            files.write_json(path, {"architecture": architecture, "size": spec.size, "seconds_per_step": seconds, "fastest": fastest})
-        found = files.read_json(path)
+            found = {"architecture": architecture, "size": spec.size, "seconds_per_step": seconds, "fastest": fastest}
+            files.write_json(path, found)
     return NAMES[found["fastest"]], found["seconds_per_step"][found["fastest"]]
 
 

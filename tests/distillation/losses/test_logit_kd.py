@@ -48,7 +48,10 @@ def test_logit_kd_equals_torchdistill_over_the_papers_grid(oracle, alpha, temper
     np.testing.assert_allclose(student.grad.numpy(), found[f"alpha{alpha}.T{temperature}.grad{ending}"], rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize(("settings", "named"), [({"alpha": 1.5}, "alpha = 1.5"), ({"temperature": 0.0}, "temperature = 0.0")])
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"alpha": 1.5}, "alpha = 1.5"), ({"temperature": 0.0}, "temperature = 0.0"), ({"temperature": float("inf")}, "temperature = inf")],
+)
 def test_logit_kd_refuses_settings_out_of_range(settings, named):
     """The message names the setting and the value that was got."""
     with pytest.raises(SettingError, match=named):

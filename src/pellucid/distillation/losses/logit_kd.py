@@ -73,8 +73,8 @@ class LogitKD:
     def __init__(self, hard_loss: HardLoss, *, alpha: float = 0.4, temperature: float = 10.0, t_squared: bool = True) -> None:
         if not 0 <= alpha <= 1:
             raise SettingError(f"[distill] alpha = {alpha}: must lie between 0 and 1.", setting="alpha")
-        if not temperature > 0:
-            raise SettingError(f"[distill] temperature = {temperature}: must be above 0.", setting="temperature")
+        if not 0 < temperature < float("inf"):
+            raise SettingError(f"[distill] temperature = {temperature}: must be above 0 and finite.", setting="temperature")
         if hard_loss.multi:
             raise SettingError('[distill] loss = "logit_kd" is for one class per image; this task has several labels.', setting="loss")
         self.hard_loss = hard_loss
