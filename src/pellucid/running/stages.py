@@ -306,7 +306,7 @@ def plan(data: Data, model: str | nn.Module, settings: dict[str, Any], *, sectio
         name, n_classes=data.task.n_classes, channels=spec.channels, size=spec.size,
         pretrained=asked.pretrained, weights=asked.weights, seed=seed, **asked.options,
     )  # fmt: skip
-    precision, seconds = choose(built, name, spec, asked.batch_size, asked.precision, workspace)
+    precision, seconds = choose(built, name, spec, min(asked.batch_size, len(data.train)), asked.precision, workspace)
     # Files stand in the key by their content, the size by what it comes to.
     own = asked.model_dump(exclude={"weights", "size", "precision", "seed", *asked.options})
     options = (
