@@ -69,7 +69,7 @@ def test_a_student_with_its_teachers_weights(judged, one):
     assert one(rows, "peak_memory", model="student").value == one(rows, "peak_memory", model="teacher").value
     assert one(rows, "file_size", model="student").value == one(rows, "file_size", model="teacher").value
     questions = judge(rows, {}, settings=judged.settings)
-    assert questions[0].answer == "not distinguishable"  # no difference at all, but twelve images can't exclude one
+    assert questions[0].answer == "not judged"  # no difference at all, but an untrained teacher only guesses
 
 
 def test_faithfulness_rows_have_controls_and_tests(judged, one):

@@ -84,7 +84,7 @@ class Views:
 def as_float(pixels: np.ndarray | Tensor) -> Tensor:
     """Return stored pixels, uint8 [n, S, S, C], as float32 [n, C, S, S] in [0, 1]."""
     if not isinstance(pixels, Tensor):
-        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+        pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
     return pixels.permute(0, 3, 1, 2).float().div(255)
 
 
