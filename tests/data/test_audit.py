@@ -16,7 +16,8 @@ from pellucid.data.find import find
 from pellucid.data.split import make_split
 from pellucid.data.store import Store, open_store
 
-PACKS = Path(os.environ.get("PELLUCID_DATA", Path(__file__).parents[3] / "shared" / "packs"))
+_FOLDERS = [Path(folder).resolve() for folder in os.environ.get("PELLUCID_DATA", "").split(os.pathsep) if folder]
+PACKS = next((folder for folder in _FOLDERS if (folder / "brain_tumor_mri.zip").exists()), Path(__file__).parents[3] / "shared" / "packs")
 N = 60
 
 

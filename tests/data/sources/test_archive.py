@@ -14,7 +14,8 @@ from pellucid.core.settings import DataSettings
 from pellucid.data.find import find
 
 TABLE = "path,label,subject,mask\ncat/0.png,a,p1,cat/1.png\ncat/2.png,a,p1,\ndog/3.png,b,p2,\n"
-PACKS = Path(os.environ.get("PELLUCID_DATA", Path(__file__).parents[4] / "shared" / "packs"))
+_FOLDERS = [Path(folder).resolve() for folder in os.environ.get("PELLUCID_DATA", "").split(os.pathsep) if folder]
+PACKS = next((folder for folder in _FOLDERS if (folder / "brain_tumor_mri.zip").exists()), Path(__file__).parents[4] / "shared" / "packs")
 
 
 def zipped(folder: Path, target: Path, *, inside: str = "", without: tuple[str, ...] = ()) -> Path:
