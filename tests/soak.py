@@ -28,6 +28,7 @@ def soak(seed: int, kills: int) -> tuple[list[str], list[Outcome]]:
         for folder in (whole, stopped):
             folder.mkdir()
             (folder / "tiny.toml").write_text(EXPERIMENT)
+        pellucid_in(whole, "--help")  # the first call pays for all imports, which would make the run look longer than it is
         reference = _ended(pellucid_in(whole, "run", "tiny.toml"))
         # The number format is timed, so it may fall out differently in another workspace, and with it the last bits.
         shutil.copytree(whole / "ws" / "choices", stopped / "ws" / "choices")
