@@ -139,3 +139,18 @@ def test_a_learning_rate_is_a_positive_number(value):
     """NaN and infinity are no learning rates either."""
     with pytest.raises(SettingError, match="lr = "):
         settings.from_overrides([f"teacher.lr={value}"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"std": [0.0]}, r"\[data\] std = \[0\.0\]: each must be above 0"),
+        ({"std": [0.2, -0.2, 0.2]}, "each must be above 0"),
+        ({"window": [9, 9]}, r"\[data\] window = \[9, 9\]: the first value must be below the second"),
+        ({"window": [10, 1]}, "the first value must be below the second"),
+    ],
+)
+def test_settings_that_would_spoil_every_pixel_are_refused(values, message):
+    """Division by zero, mirrored values, or a picture of black and white alone."""
+    with pytest.raises(SettingError, match=message):
+        settings.parse({"data": values})

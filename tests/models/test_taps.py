@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pellucid.core.errors import ModelError, TapError
 from pellucid.models.build import build
-from pellucid.models.taps import evaluating, find_taps, forward_with, recording
+from pellucid.models.taps import evaluating, find_taps, forward_with
 
 # name, settings that make it small, size, spatial taps that must be there with their grids, last map, width of pooled
 NETWORKS = [
@@ -295,19 +295,6 @@ def test_taps_are_found_and_read_inside_inference_mode():
     with torch.inference_mode():
         outputs = forward_with(model, torch.zeros(1, 3, 48, 48), ["last_map"])
     assert outputs["last_map"].shape == (1, 192, 3, 3)
-
-
-def test_recording_keeps_the_graph_of_training():
-    """Inside a training step taps are part of the graph, so a loss on a map teaches the layers before it and not those behind."""
-    model, images = build("cnn5", n_classes=2, size=32).train(), torch.randn(4, 3, 32, 32)
-    taps = find_taps(model, size=32, channels=3)
-    with recording(model, {"hint": taps.find("layer2")}) as maps:
-        model(images)
-    maps["hint"].pow(2).mean().backward()
-    assert model.layer1[0].weight.grad.abs().max() > 0
-    assert model.layer3[0].weight.grad is None
-    assert model.training
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def test_second_question_is_answered_from_memory_and_memory_holds_no_network():

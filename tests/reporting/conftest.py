@@ -153,10 +153,13 @@ def make_record(
             layer = "denseblock3" if role == "teacher" else "conv4"
             explanations.append(Explanation(maps, logits["teacher"].argmax(1), role, method, layer, (SIDE, SIDE), signed=signed))
     small = min(grids) < 6
-    agreement = {
-        m: np.full(n, np.nan) if small else np.clip(rng.normal(0.6, 0.17, n), -0.3, 0.97) for m in ("average_feature_map", "grad_cam")
+    similarity = {
+        (role, m): np.full(n, np.nan) if small else np.clip(rng.normal(mean, 0.17, n), -0.3, 0.97)
+        for role, mean in (("student", 0.6), ("base", 0.4))
+        for m in ("average_feature_map", "grad_cam")
     }
-    agreement["grad_cam"][5] = np.nan
+    similarity["student", "grad_cam"][5] = np.nan
+    similarity["base", "grad_cam"][::17] = np.nan
     rows = list(range(0, min(n, 60), 3))
     panel = [
         Explanation(np.abs(_maps(rng, masks[rows], side, sharp=0.5, signed=False, strength=1.0)), targets[rows], "student", "average_feature_map", f"conv{k + 1}", (SIDE, SIDE), signed=False)
@@ -164,7 +167,7 @@ def make_record(
     ]  # fmt: skip
     ids = [f"test/{classes[t]}/s{i // 4:03d}_slice{i % 4}.png" for i, t in enumerate(targets)]
     ids[0] = 'ümlaut & <b>"quotes"</b>.png'
-    cases = Cases(ids, images, masks, targets, [f"s{i // 4:03d}" for i in range(n)], logits, explanations, agreement, panel, rows)
+    cases = Cases(ids, images, masks, targets, [f"s{i // 4:03d}" for i in range(n)], logits, explanations, similarity, panel, rows)
 
     def network(role: str, architecture: str, channels: int) -> NetworkRecord:
         spec = ImageSpec(SIDE, channels, (0.21,) * channels, (0.2,) * channels)
@@ -241,7 +244,7 @@ def make_record(
         title="phantom", created="2026-11-25 22:40", command="pellucid run phantom.toml distill.alpha=0.4", task=Task("single", classes), settings=settings, data=data,
         contact={c: images[targets == k][:8] for k, c in enumerate(classes)}, audit=audit, duplicates=[(p, images[k], images[k + 1]) for k, p in enumerate(pairs)],
         networks=networks, targets=cases.targets, logits=cases.logits, cases=cases, measurements=_measurements(classes, ("average_feature_map", "grad_cam")), verdicts=VERDICTS,
-        stages=[StageRecord("data", "d41d8cd98f00", 3.2, False), StageRecord("teacher", "9e107d9d372b", 812.0, True, "found in the workspace"), StageRecord("base", "e4d909c290d0", 190.4, False), StageRecord("student", "c3fcd3d76192", 201.7, False), StageRecord("explain", "ab56b4d92b40", 9.1, False)],
+        stages=[StageRecord("data", "d41d8cd98f00", 3.2, False), StageRecord("teacher", "9e107d9d372b", 812.0, True), StageRecord("base", "e4d909c290d0", 190.4, False), StageRecord("student", "c3fcd3d76192", 201.7, False), StageRecord("explain", "ab56b4d92b40", 9.1, False)],
         versions={"pellucid": "0.1.0", "python": "3.11.9", "torch": "2.14.1", "machine": "2 cores, Linux"},
     )  # fmt: skip
 

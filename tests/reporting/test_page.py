@@ -141,7 +141,7 @@ def test_page_holds_what_a_thin_record_has(record):
 def test_page_holds_no_case_at_all(record):
     """Even without a case to show, the figures are reported."""
     none = replace(record.cases, ids=[], images=record.cases.images[:0], masks=None, targets=record.cases.targets[:0], subjects=[], panel=[], panel_rows=[],
-                   logits={k: v[:0] for k, v in record.cases.logits.items()}, agreement={}, explanations=[replace(e, maps=e.maps[:0], targets=e.targets[:0]) for e in record.cases.explanations])  # fmt: skip
+                   logits={k: v[:0] for k, v in record.cases.logits.items()}, similarity={}, explanations=[replace(e, maps=e.maps[:0], targets=e.targets[:0]) for e in record.cases.explanations])  # fmt: skip
     _read(render(replace(record, cases=none)))
 
 

@@ -32,7 +32,7 @@ def tiny(**changed):
         ({"explain__methods": ["gradcam"]}, SettingError, 'Did you mean "grad_cam"'),
         ({"explain__grad_cam": {"tapp": "x"}}, SettingError, r'\[explain\.grad_cam\]: "tapp" is no setting. Did you mean "tap"'),
         ({"explain__grad_cam": 3}, SettingError, r"\[explain\] grad_cam = 3: settings of one method stand in a table"),
-        ({"run__seed": 10**20}, SettingError, "a seed has at most 64 bits"),
+        ({"run__seed": 10**20}, SettingError, r"\[run\] seed = 1000+: a seed has at most 64 bits"),
         ({"explain__lime": {"x": 1}}, SettingError, r'\[explain\]: "lime" is no setting, nor one of explain\.methods'),
         ({"measure__measures": ["speed"]}, SettingError, '"speed" is none of the measures'),
         ({"student__model": "cnn6"}, ModelError, r'no network "cnn6"'),

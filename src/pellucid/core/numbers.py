@@ -127,11 +127,11 @@ def large_count(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Print a time in the unit a person would choose: ``0.4 s``, ``3 min 12 s``, ``2 h 05 min``."""
-    if seconds < 0.0995:
+    """Print a time in the unit a person would choose: ``0.4 s``, ``8 s``, ``3 min 12 s``, ``2 h 05 min``."""
+    if 0 < seconds < 0.0995:
         return f"{three_figures(seconds * 1e3)} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
     whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from pellucid.core.numbers import duration
+
 Item = TypeVar("Item")
 LINE_SECONDS = 15.0
 
@@ -37,16 +39,6 @@ def track(items: Iterable[Item], label: str, *, total: int | None = None, unit: 
     yield from (_bar if sys.stderr.isatty() else _lines)(items, label, total, unit, each)
 
 
-def duration(seconds: float) -> str:
-    """Return a duration as a person says it: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def _bar(items: Iterable[Item], label: str, total: int | None, unit: str, each: int) -> Iterator[Item]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -70,5 +62,5 @@ def _lines(items: Iterable[Item], label: str, total: int | None, unit: str, each
         if now - last >= LINE_SECONDS:
             last = now
             rate = done / (now - start)
-            rest = f", {duration((total - done) / rate)} left" if total else ""
+            rest = f", {duration(round((total - done) / rate))} left" if total else ""
             say(f"{label}: {done * each:,} {unit}, {rate * each:,.1f} {unit}/s{rest}")

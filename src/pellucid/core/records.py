@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 ROLES = ("teacher", "base", "student")
+SMALLEST_GRID = 6  # a map of fewer cells a side says too little to be judged
 
 
 @dataclass(frozen=True)
@@ -231,8 +232,9 @@ class Cases:
     logits : dict of role -> float32 array [N, K]
     explanations : list of Explanation
         Every role x method on these same images, in this order.
-    agreement : dict of method -> float array [N]
-        Similarity (Spearman) of the student's map to the teacher's, NaN where either is dead or the grid too small.
+    similarity : dict of (role, method) -> float array [N]
+        Spearman's rank correlation of the role's map with the teacher's; NaN where either is dead or the grid too small. Empty where it
+        wasn't measured.
     panel : list of Explanation
         Average feature maps of every student layer for the first `n_panel` fixed images (`panel_rows` into this record).
     panel_rows : list of int
@@ -245,7 +247,7 @@ class Cases:
     subjects: list[str]
     logits: dict[str, np.ndarray]
     explanations: list[Explanation]
-    agreement: dict[str, np.ndarray]
+    similarity: dict[tuple[str, str], np.ndarray]
     panel: list[Explanation]
     panel_rows: list[int]
 
@@ -258,7 +260,6 @@ class StageRecord:
     key: str
     seconds: float
     cached: bool
-    note: str = ""
 
 
 @dataclass(frozen=True)

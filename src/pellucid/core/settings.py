@@ -10,13 +10,20 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pellucid.core.errors import SettingError, did_you_mean, nearest
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("seed", "split_seed", "view_seed", check_fields=False)
+    @classmethod
+    def _fits(cls, seed: int | None) -> int | None:
+        if seed is not None and not -(2**63) <= seed < 2**64:
+            raise ValueError("a seed has at most 64 bits")  # what torch takes
+        return seed
 
 
 class _OpenSection(_Section):
@@ -66,6 +73,20 @@ class DataSettings(_OpenSection):
     )
     view_parts: list[Literal["crop", "flip", "jitter"]] = Field(["crop", "flip", "jitter"], description="What a view changes. Leave out flip where left and right matter.")  # fmt: skip
     view_seed: int = Field(0, description="Seed of the views; apart from run.seed, so that seeds share the teacher cache.")
+
+    @field_validator("std")
+    @classmethod
+    def _divides(cls, std: list[float] | None) -> list[float] | None:
+        if std is not None and min(std, default=1.0) <= 0:
+            raise ValueError("each must be above 0")
+        return std
+
+    @field_validator("window")
+    @classmethod
+    def _opens(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window is not None and window[0] >= window[1]:
+            raise ValueError("the first value must be below the second")
+        return window
 
 
 class NetworkSettings(_OpenSection):
@@ -204,7 +225,7 @@ def _problem(detail: Any, content: dict[str, Any]) -> tuple[str, list[str]]:
         kind = f'[{section}]: "{name}" is no setting.' if section else f'"{name}" is no section.'
         return kind + did_you_mean(name, choices), nearest(name, choices)
     where = f"[{section}] {name}" if section else name
-    return f"{where} = {detail['input']!r}: {detail['msg'].lower()}.", []
+    return f"{where} = {detail['input']!r}: {detail['msg'].lower().removeprefix('value error, ')}.", []
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -145,10 +145,6 @@ def load(
     ('none', 'solid', 'ring', 'diffuse')
     """
     asked = source if isinstance(source, DataSettings) else parse({"data": {"source": str(source), **settings}}).data
-    if asked.std is not None and min(asked.std, default=1.0) <= 0:
-        raise SettingError(f"[data] std = {asked.std}: each must be above 0.", setting="data.std")
-    if asked.window is not None and asked.window[0] >= asked.window[1]:
-        raise SettingError(f"[data] window = {list(asked.window)}: the first value must be below the second.", setting="data.window")
     dataset, store = open_store(find(asked, beside=beside), asked, workspace or Workspace())
     split = make_split(dataset, asked)
     mean, std = _statistics(store, np.flatnonzero(np.asarray(split.sides) == "train"))

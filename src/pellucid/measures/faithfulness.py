@@ -61,7 +61,7 @@ def faithfulness(judged: Judged) -> Judgement:
         values = _fidelities(judged, role, explanations)
         for by, of_measure in values.items():
             for name in ("mask_fidelity", "mask_fidelity_top20"):
-                per_image[f"{name}/{by}/{role}"] = of_measure[name].astype(np.float32)
+                per_image[f"{name}/{by}/{role}"] = of_measure[name]
         found += _rows(judged, role, explanations, values)
         found += [row for name in ("mask_fidelity", "mask_fidelity_top20") for row in _differences(judged, role, name, values)]
     return Judgement(found + _times(judged), per_image)
@@ -160,13 +160,7 @@ def _fidelities(judged: Judged, role: str, explanations: list[Explanation]) -> d
                 results = (fidelity, agreement, maps.mean((1, 2)), _compared(before, top, targets)[0])
                 for name, values in zip(NAMES, results, strict=True):
                     found[by][name][batch] = np.where(dead, np.nan, values)
-    return {by: {name: _on_all(judged, values) for name, values in of_measure.items()} for by, of_measure in found.items()}
-
-
-def _on_all(judged: Judged, explained: np.ndarray) -> np.ndarray:
-    full = np.full(len(judged.images), np.nan)
-    full[judged.rows] = explained
-    return full
+    return {by: {name: judged.on_all(values) for name, values in of_measure.items()} for by, of_measure in found.items()}
 
 
 def _batches(n: int, size: int) -> Iterator[np.ndarray]:

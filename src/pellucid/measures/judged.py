@@ -85,8 +85,8 @@ class Judged:
         return next((e for e in self.explanations if (e.model, e.method) == (role, method)), None)
 
     def on_all(self, explained: np.ndarray) -> np.ndarray:
-        """Spread values of the explained images [E] over all images, NaN elsewhere: float32 [N]."""
-        full = np.full(len(self.images), np.nan, np.float32)
+        """Spread values of the explained images [E] over all images, NaN elsewhere: float64 [N]."""
+        full = np.full(len(self.images), np.nan)
         full[self.rows] = explained
         return full
 

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pellucid.core.records import SMALLEST_GRID
 from pellucid.core.rng import derive, uniform
 
 if TYPE_CHECKING:
     from pellucid.core.records import Explanation
 
-MIN_SIDE = 6
 CONTROLS = ("random_smooth", "centre_prior")
 
 
 def too_coarse(maps: np.ndarray) -> str:
     """Return ``not judged: grid 3x3`` where the maps' grid is below 6x6, else an empty text."""
     height, width = maps.shape[1:]
-    return f"not judged: grid {height}x{width}" if min(height, width) < MIN_SIDE else ""
+    return f"not judged: grid {height}x{width}" if min(height, width) < SMALLEST_GRID else ""
 
 
 def evidence(explanation: Explanation) -> np.ndarray:

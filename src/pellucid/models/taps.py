@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.errors import ModelError, TapError, did_you_mean, nearest
+from pellucid.core.records import SMALLEST_GRID
 
 LAST_MAP, POOLED, LOGITS = "last_map", "pooled", "logits"
 
@@ -112,7 +113,7 @@ class Taps:
             near=nearest(name, choices),
         )
 
-    def choose(self, name: str = "auto", *, min_side: int = 6) -> Tap:
+    def choose(self, name: str = "auto", *, min_side: int = SMALLEST_GRID) -> Tap:
         """Return the tap at which maps should be read.
 
         Parameters
@@ -128,7 +129,7 @@ class Taps:
         large = [tap for tap in self.spatial if min(tap.grid) >= min_side]
         return large[-1] if large else self.last_map
 
-    def remark(self, tap: Tap, *, min_side: int = 6) -> str:
+    def remark(self, tap: Tap, *, min_side: int = SMALLEST_GRID) -> str:
         """Return what a reader of maps from `tap` must know, or nothing."""
         if min(tap.grid) >= min_side:
             return ""
@@ -230,26 +231,6 @@ def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, 
     if gradients and named and not logits.requires_grad:
         raise TapError(f"{found.network}: the logits don't depend on {' or '.join(named)} in a way that can be differentiated.")
     return Outputs(logits, dict(maps))
-
-
-@contextlib.contextmanager
-def recording(model: nn.Module, taps: dict[str, Tap]) -> Iterator[dict[str, Tensor]]:
-    """Collect tap outputs of the forward passes run inside, as part of whatever graph they are computed in.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Keeps the mode it is in, so this serves training too.
-    taps : dict of str -> Tap
-        Under which name each tap's output is kept.
-
-    Yields
-    ------
-    dict of str -> Tensor [N, C, h, w]
-        Filled by each forward pass.
-    """
-    with _watch(model, taps, leaves=False) as maps:
-        yield maps
 
 
 @contextlib.contextmanager

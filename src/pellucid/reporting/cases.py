@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 
 from pellucid.core.records import ROLES, Explanation, RunRecord
-from pellucid.measures import maps as shapes
-from pellucid.measures.transfer import spearman
 from pellucid.reporting.figures import maps
 from pellucid.stats.classification import softmax
 
@@ -80,7 +78,13 @@ class CaseBook:
         self.methods = list(dict.fromkeys(e.method for e in self.cases.explanations))
         self.by_key = {(e.model, e.method): e for e in self.cases.explanations}
         self.probabilities = {role: softmax(self.cases.logits[role]) for role in self.roles}
-        self.alike = {(role, method): self._alike(role, method) for role in self.roles for method in self.methods if role != "teacher"}
+        unknown = np.full(len(self), np.nan)
+        self.alike = {
+            (role, method): np.asarray(self.cases.similarity.get((role, method), unknown), np.float64)
+            for role in self.roles
+            for method in self.methods
+            if role != "teacher"
+        }
 
     def __len__(self) -> int:
         return len(self.cases.ids)
@@ -157,18 +161,6 @@ class CaseBook:
         if not hasattr(self, "_dead_maps"):
             self._dead_maps = {(e.model, e.method): e.dead for e in self.cases.explanations}
         return self._dead_maps[explanation.model, explanation.method]
-
-    def _alike(self, role: str, method: str) -> np.ndarray:
-        """Return each case's similarity to the teacher's map [N]: the student's as recorded, another's by the same definition."""
-        if role == "student" and method in self.cases.agreement:
-            return np.asarray(self.cases.agreement[method], np.float64)
-        ours, teacher = self.by_key.get((role, method)), self.by_key.get(("teacher", method))
-        if ours is None or teacher is None or self.not_judged(method) or not len(self):
-            return np.full(len(self), np.nan)
-        grid = (min(ours.maps.shape[1], teacher.maps.shape[1]), min(ours.maps.shape[2], teacher.maps.shape[2]))
-        pooled = [shapes.pool_by_area(np.nan_to_num(shapes.evidence(e)), grid) for e in (ours, teacher)]
-        comparable = ~ours.dead & ~teacher.dead & ((ours.targets == teacher.targets) | (not ours.signed))
-        return np.where(comparable, spearman(*pooled), np.nan)
 
 
 def chosen(book: CaseBook, *, most_bytes: int = MOST_BYTES) -> tuple[list[int], list[str]]:

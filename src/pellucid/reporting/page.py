@@ -39,12 +39,12 @@ def render(record: RunRecord) -> str:
     str
         Below 10 MB: the page says how many cases it holds where not all fit.
     """
-    return _rendered(record, CaseBook(record))
+    book = CaseBook(record)
+    return _rendered(record, book, all_tables(record, book))
 
 
-def _rendered(record: RunRecord, book: CaseBook) -> str:
+def _rendered(record: RunRecord, book: CaseBook, tables: list[Table]) -> str:
     rows, as_json = chosen(book)
-    tables = all_tables(record, book)
     return _environment().get_template("page.html.jinja").render(
         record=record,
         header=header(record),
@@ -87,9 +87,8 @@ def write(record: RunRecord, folder: Path, *, name: str = "report.html") -> Path
         write_text(folder / "report" / "data" / f"{table.name}.csv", to_csv(table))
     write_text(folder / "report" / "data" / "training.csv", training_csv(record))
     write_text(folder / "measurements.csv", measurements_csv(record.measurements))
-    write_text(folder / "report" / "data" / "measurements.csv", measurements_csv(record.measurements))
     write_text(folder / "tables.tex", "\n".join(to_latex(table) for table in tables))
-    write_text(folder / name, render(record), kind="report")
+    write_text(folder / name, _rendered(record, book, tables), kind="report")
     return folder / name
 
 

@@ -273,11 +273,10 @@ def associations_table(record: RunRecord) -> Table | None:
 def stages_table(record: RunRecord) -> Table:
     """Return what each stage did, how long it took and whether it was read from the workspace."""
     rows = [
-        (s.name, numbers.duration(s.seconds), "read from the workspace" if s.cached else "made in this run", s.key, s.note)
-        for s in record.stages
+        (s.name, numbers.duration(s.seconds), "read from the workspace" if s.cached else "made in this run", s.key) for s in record.stages
     ]
     return Table("stages", "Stages of this run. A key is the fingerprint of what went in; equal keys give equal results.",
-                 ("Stage", "Time", "Result", "Key", "Note"), tuple(rows), text_columns=5)  # fmt: skip
+                 ("Stage", "Time", "Result", "Key"), tuple(rows), text_columns=4)  # fmt: skip
 
 
 def networks_table(record: RunRecord) -> Table:

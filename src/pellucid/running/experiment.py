@@ -16,7 +16,7 @@ from pellucid.core import files, registry
 from pellucid.core import settings as settings_file
 from pellucid.core.errors import SettingError
 from pellucid.core.fingerprint import fingerprint
-from pellucid.core.progress import duration
+from pellucid.core.numbers import duration
 from pellucid.core.records import Explanation, RunRecord, StageRecord
 from pellucid.core.settings import Settings
 from pellucid.core.workspace import Workspace
@@ -29,9 +29,8 @@ from pellucid.models.saved import Network
 from pellucid.models.taps import find_taps
 from pellucid.reporting.page import write
 from pellucid.running import record
-from pellucid.running.folder import RunFolder, plain
-from pellucid.running.stages import Plan, distill, judge, plan, train
-from pellucid.stats.intervals import resample
+from pellucid.running.folder import RunFolder, open_run, plain
+from pellucid.running.stages import Plan, distill, gather, judge, plan, train
 
 VERSIONS = {"explain": 1, "measure": 1}  # raise by hand when the stage's results change
 N_PANEL = 20
@@ -68,8 +67,6 @@ def open_experiment(experiment: Path | str | Settings, overrides: list[str] | tu
         return Experiment(experiment)
     path = Path(experiment)
     if path.is_dir():
-        from pellucid.running.folder import open_run
-
         if overrides:
             raise SettingError(
                 f"{path}: a run's settings stand fixed. Give overrides with `pellucid run EXPERIMENT.toml` and another run.out."
@@ -180,10 +177,8 @@ class Experiment:
         """Maps of every network by every method on the same test images, and all student layers for a panel of 20."""
         asked, images = self.settings.explain, self.data.test
         key = self._explain_key
-        done = self.folder.stage("explain")
-        kept = files.unless_damaged(self.folder.read_maps) if done is not None and done.key == key else None
-        if done is not None and kept is not None:
-            self.stages.append(StageRecord("explain", key, done.seconds, True))
+        kept = self._kept("explain", key, self.folder.read_maps)
+        if kept is not None:
             return kept
 
         def compute() -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
@@ -209,14 +204,12 @@ class Experiment:
         judged = self._judged(maps, facts["rows"])
         units = self.data.dataset.resampling_units
         key = fingerprint("measure", VERSIONS["measure"], self.settings.measure.model_dump(), self._explain_key, units)
-        done = self.folder.stage("measure")
-        audit, there = self.audit, done is not None and done.key == key
-        kept = files.unless_damaged(lambda: record.read_scores(self.folder.path, judged, audit)) if there else None
-        if done is not None and kept is not None:
-            self.stages.append(StageRecord("measure", key, done.seconds, True))
+        audit = self.audit
+        kept = self._kept("measure", key, lambda: record.read_scores(self.folder.path, judged, audit))
+        if kept is not None:
             return kept
         return self._timed(
-            "measure", lambda: judge(judged, self.audit), key=key, keep=lambda scores: record.write_scores(self.folder.path, scores)
+            "measure", lambda: judge(judged, audit), key=key, keep=lambda scores: record.write_scores(self.folder.path, scores)
         )
 
     def report(self) -> RunRecord:
@@ -246,7 +239,7 @@ class Experiment:
         for role, planned in (("teacher", self.plans["teacher"]), ("base", self.plans["student"]), ("student", self.plans["student"])):
             settings = planned.settings
             steps = settings.epochs * math.ceil(len(self.data.train) / settings.batch_size)
-            about = f", about {duration(steps * planned.seconds_per_step)}" if planned.seconds_per_step else ""
+            about = f", about {duration(round(steps * planned.seconds_per_step))}" if planned.seconds_per_step else ""
             to_do = f"{settings.epochs} epochs in {planned.precision.name}{about}"
             lines.append(f"{role:9} {settings.model}: {'done' if self._is_trained(role) else to_do}")
         for name in ("explain", "measure", "report"):
@@ -254,12 +247,9 @@ class Experiment:
         return "\n".join(lines)
 
     def _judged(self, maps: list[Explanation], rows: np.ndarray) -> Judged:
-        test, val = self.data.test, self.data.val
-        logits = {role: network.logits(test) for role, network in self.networks.items()}
-        val_logits = {role: network.logits(val) for role, network in self.networks.items()}
-        record.write_predictions(self.folder.path, test, val, logits, val_logits)
-        weights = resample(test.targets, test.units, resamples=self.settings.measure.resamples)
-        return Judged(self.networks, test, logits, val_logits, val.targets, maps, rows, self.settings.measure, weights)
+        judged = gather(self.networks, self.data.test, self.data.val, maps, rows, self.settings.measure)
+        record.write_predictions(self.folder.path, judged.images, self.data.val, judged.logits, judged.val_logits)
+        return judged
 
     @property
     def _loss_options(self) -> dict[str, Any]:
@@ -293,6 +283,14 @@ class Experiment:
         _ = self.plans
         self.folder.create()
 
+    def _kept(self, name: str, key: str, read: Callable[[], Any]) -> Any:
+        """Return what a stage of this key left in the run folder; None where there is none, or where it is damaged."""
+        done = self.folder.stage(name)
+        kept = files.unless_damaged(read) if done is not None and done.key == key else None
+        if done is not None and kept is not None:
+            self.stages.append(StageRecord(name, key, done.seconds, True))
+        return kept
+
     def _timed(self, name: str, work: Callable[[], Any], *, key: str = "", keep: Callable[..., None] | None = None) -> Any:
         """Do a stage's work, keep its output, then record the stage; a kill in between leaves it undone."""
         start = time.perf_counter()
@@ -318,10 +316,6 @@ def check(settings: Settings) -> None:
     for name, options in settings.explain.options.items():
         if not isinstance(options, dict):
             raise SettingError(f"[explain] {name} = {options!r}: settings of one method stand in a table, [explain.METHOD].", setting=name)
-    seeds = {"run.seed": settings.run.seed, "teacher.seed": settings.teacher.seed, "student.seed": settings.student.seed}
-    for name, seed in seeds.items():
-        if seed is not None and not -(2**63) <= seed < 2**64:
-            raise SettingError(f"{name} = {seed}: a seed has at most 64 bits.", setting=name)
     for method in settings.explain.methods:
         explainer = registry.get("explainers", method)
         registry.check_options(explainer, settings.explain.options.get(method, {}), where=f"explain.{method}")

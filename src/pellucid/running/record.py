@@ -54,10 +54,11 @@ def cases(scores: Scores, explanations: list[Explanation], panel: list[Explanati
         subjects=shown.subjects,
         logits={role: logits[rows] for role, logits in judged.logits.items()},
         explanations=explanations,
-        agreement={
-            method: scores.per_image[f"similarity/{method}/student"][rows]
+        similarity={
+            (role, method): scores.per_image[f"similarity/{method}/{role}"][rows]
             for method in judged.methods
-            if f"similarity/{method}/student" in scores.per_image
+            for role in judged.roles
+            if f"similarity/{method}/{role}" in scores.per_image
         },
         panel=panel,
         panel_rows=[place[int(row)] for row in panel_rows],

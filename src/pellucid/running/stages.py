@@ -19,7 +19,7 @@ from pellucid.core import files, registry
 from pellucid.core.errors import ModelError, SettingError
 from pellucid.core.fingerprint import fingerprint
 from pellucid.core.records import Explanation, Measurement
-from pellucid.core.settings import NetworkSettings, parse
+from pellucid.core.settings import MeasureSettings, NetworkSettings, parse
 from pellucid.core.workspace import Workspace
 from pellucid.data.dataset import Subset
 from pellucid.data.load import Data
@@ -177,23 +177,47 @@ def measure(
         What the audit found, for the verdict on the data.
     **settings
         Any setting of the ``[measure]`` section.
+
+    Returns
+    -------
+    Scores
+        Figures, verdicts, and what each measure says of each image.
+
+    Raises
+    ------
+    SettingError
+        A setting or a measure is unknown.
+    ModelError
+        A network can't take the images.
     """
     asked = parse({"measure": settings}).measure
     named = networks if isinstance(networks, dict) else {"student": networks}
     if explanations is None:
         explanations = explain(dict(named), images)
-    judged = Judged(
-        networks=named,
+    rows = np.arange(len(explanations[0].maps)) if rows is None else rows
+    return judge(gather(named, images, val, explanations, rows, asked), audit or {})
+
+
+def gather(
+    networks: dict[str, Network],
+    images: Subset,
+    val: Subset | None,
+    explanations: list[Explanation],
+    rows: np.ndarray,
+    settings: MeasureSettings,
+) -> Judged:
+    """Run the networks on the images, and draw the resamples that all measures share. Parameters are those of :func:`measure`."""
+    return Judged(
+        networks=networks,
         images=images,
-        logits={role: network.logits(images) for role, network in named.items()},
-        val_logits={} if val is None else {role: network.logits(val) for role, network in named.items()},
+        logits={role: network.logits(images) for role, network in networks.items()},
+        val_logits={} if val is None else {role: network.logits(val) for role, network in networks.items()},
         val_targets=np.empty(0, np.int64) if val is None else val.targets,
         explanations=explanations,
-        rows=np.arange(len(explanations[0].maps)) if rows is None else rows,
-        settings=asked,
-        weights=resample(images.targets, images.units, resamples=asked.resamples),
+        rows=rows,
+        settings=settings,
+        weights=resample(images.targets, images.units, resamples=settings.resamples),
     )
-    return judge(judged, audit or {})
 
 
 def judge(judged: Judged, audit: dict[str, Any]) -> Scores:

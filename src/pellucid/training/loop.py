@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from pellucid.core import files, rng
 from pellucid.core.errors import DivergedError
-from pellucid.core.progress import duration, say, track
+from pellucid.core.numbers import duration
+from pellucid.core.progress import say, track
 from pellucid.core.records import ImageSpec
 from pellucid.core.settings import NetworkSettings
 from pellucid.data.dataset import Subset
@@ -202,7 +203,7 @@ def _report(label: str, history: list[dict[str, float]], best_epoch: int, epochs
     say(
         f"{label}, epoch {len(history)}/{epochs}: loss {row['train.total']:.3f}, validation balanced accuracy "
         f"{row['val.balanced_accuracy']:.3f} (best {history[best_epoch - 1]['val.balanced_accuracy']:.3f} in epoch {best_epoch}), "
-        f"{duration(rest)} left"
+        f"{duration(round(rest))} left"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from pellucid.core.records import Task
 from pellucid.data.views import Batch
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A network to train, with named loss parts and their weights.
 
     Attributes
@@ -27,9 +29,9 @@ class Objective(nn.Module):
         self.student = student
         self.weights = weights
 
+    @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return {part: scalar} for one batch; the keys are those of `weights`."""
-        raise NotImplementedError  # pragma: no cover  (abstract)
 
     def total(self, parts: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of the parts."""

@@ -43,7 +43,7 @@ def soft_kl(student: Tensor, teacher: Tensor, temperature: float, *, t_squared: 
     return divergence * temperature**2 if t_squared else divergence
 
 
-@part(needs=("logits",))
+@part()
 class LogitKD:
     """Cross-entropy with the labels and KL divergence from the teacher's softened logits.
 

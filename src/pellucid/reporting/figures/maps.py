@@ -9,7 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
-SMALLEST_GRID = 6  # below 6x6 a map says too little to be judged
+from pellucid.core.records import SMALLEST_GRID
+
 LARGEST_SIDE = 64  # what the page stores of a map
 
 
