@@ -70,7 +70,7 @@ def run(
             return
         found = opened.report()
         for verdict in found.verdicts:
-            print(f"{verdict.question} {verdict.answer.upper()}. {verdict.figure}")
+            print(f"{verdict.question} {verdict.answer.upper()}. {verdict.figure}".rstrip())
         print(f"Report: {opened.folder.path / 'report.html'}")
 
 
