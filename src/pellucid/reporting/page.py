@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pellucid.core import numbers
@@ -18,7 +15,8 @@ from pellucid.core.files import write_text
 from pellucid.core.records import RunRecord
 from pellucid.reporting import citations, sections, words
 from pellucid.reporting.cases import N_PLAIN, WHO, Case, CaseBook, Row, chosen, data_uri
-from pellucid.reporting.figures import charts, maps
+from pellucid.reporting.figures import maps
+from pellucid.reporting.html import environment, in_script, table_data, template
 from pellucid.reporting.tables import Table, measurements_csv, to_csv, to_latex
 
 MOST_PAIRS = 12  # duplicates shown side by side
@@ -45,7 +43,7 @@ def render(record: RunRecord) -> str:
 
 def _rendered(record: RunRecord, book: CaseBook, tables: list[Table]) -> str:
     rows, as_json = chosen(book)
-    return _environment().get_template("page.html.jinja").render(
+    return environment().get_template("page.html.jinja").render(
         record=record,
         header=header(record),
         banners=banners(record),
@@ -59,11 +57,11 @@ def _rendered(record: RunRecord, book: CaseBook, tables: list[Table]) -> str:
         made=_made(record),
         tables={table.name: table for table in tables},
         n_pairs=MOST_PAIRS,
-        case_data=Markup(_in_script(f'{{"about": {json.dumps(_about(record, book))}, "cases": [{",".join(as_json)}]}}')),
-        table_data=Markup(_in_script(json.dumps({t.name: {"csv": to_csv(t), "latex": to_latex(t)} for t in tables}))),
+        case_data=Markup(in_script(f'{{"about": {json.dumps(_about(record, book))}, "cases": [{",".join(as_json)}]}}')),
+        table_data=table_data(tables),
         gradients=Markup(_gradients()),
-        style=Markup(_template("style.css")),
-        script=Markup(_template("page.js")),
+        style=Markup(template("style.css")),
+        script=Markup(template("tables.js") + template("page.js")),
     )  # fmt: skip
 
 
@@ -303,11 +301,6 @@ def _as_toml(settings: dict[str, Any]) -> str:
     return text + (f"\n# not set, so derived: {', '.join(unset)}\n" if unset else "")
 
 
-def _in_script(text: str) -> str:
-    """Return JSON that can't end the script element it stands in."""
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
 def _gradients() -> str:
     """Return the colour bars as CSS, from the very tables the maps are coloured with."""
     lines = []
@@ -315,20 +308,3 @@ def _gradients() -> str:
         stops = ", ".join("rgb({} {} {})".format(*maps.colours(name)[k]) for k in np.linspace(0, 255, 13).round().astype(int))
         lines.append(f".bar-{name} {{ background-image: linear-gradient(to right, {stops}); }}")
     return "\n".join(lines)
-
-
-def _template(name: str) -> str:
-    return resources.files("pellucid.reporting").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-@lru_cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("pellucid.reporting", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(marker=lambda role: Markup(charts.marker(role)))
-    return environment

@@ -3,7 +3,6 @@
 (() => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const { about, cases } = read("case-data");
-  const tables = read("table-data");
   const byIndex = new Map(cases.map((c) => [c.i, c]));
   const root = document.documentElement;
   const $ = (id) => document.getElementById(id);
@@ -184,8 +183,8 @@
     const content = [drawn];
     if (c.layers.length) {
       const layers = element("div", { class: "layers" });
-      for (const [name, map] of c.layers) {
-        layers.append(element("figure", {}, frame(c, map, "cividis", `Average feature map of the student's layer ${name}`, 128), element("figcaption", { text: map ? `${name}, drawn from ${map[0]}x${map[1]}` : name })));
+      for (const [name, map, grid] of c.layers) {
+        layers.append(element("figure", {}, frame(c, map, "cividis", `Average feature map of the student's layer ${name}`, 128), element("figcaption", { text: `${name}, ${grid}` })));
       }
       content.push(element("h3", { text: "Every layer of the student (average feature map)" }), layers, element("p", { class: "row-head" }, scale(0, c.layer_hi, "cividis")));
     }
@@ -230,28 +229,6 @@
     if (last && last.card && last.card.isConnected) last.card.querySelector("a.open").focus({ preventScroll: false });
   });
   window.addEventListener("hashchange", follow);
-
-  // Copy buttons, also where the browser withholds the clipboard from files
-  async function copy(text) {
-    try { await navigator.clipboard.writeText(text); return true; } catch { /* the older way below */ }
-    const area = element("textarea", { class: "hidden", "aria-hidden": "true" });
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    const done = document.execCommand("copy");
-    area.remove();
-    return done;
-  }
-  for (const button of document.querySelectorAll("button.copy")) {
-    const name = button.textContent;
-    button.addEventListener("click", async () => {
-      const text = button.dataset.table ? tables[button.dataset.table][button.dataset.as] : button.previousElementSibling.textContent;
-      const said = (await copy(text)) ? "Copied" : "Can't copy here";
-      button.textContent = said;
-      $("said").textContent = said;
-      setTimeout(() => { button.textContent = name; $("said").textContent = ""; }, 1500);
-    });
-  }
 
   arrange();
   follow();
