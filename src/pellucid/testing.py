@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,8 +32,14 @@ TOLERANCE = 1e-5  # share of the largest value by which a batch may differ from 
 # ---- explainers: function(model, images, targets, *, settings) -> maps [N, h, w]
 
 
-def check_explainer(explainer: str | Callable[..., Tensor]) -> None:
+def check_explainer(explainer: str | Callable[..., Tensor], **settings: Any) -> None:
     """Run all checks on an explainer, given by name or as the function itself.
+
+    Parameters
+    ----------
+    explainer : str or function
+    settings : its settings
+        For one that takes long at its defaults.
 
     Raises
     ------
@@ -39,17 +47,25 @@ def check_explainer(explainer: str | Callable[..., Tensor]) -> None:
         The first contract that is broken, in a sentence.
     """
     found = registry.get("explainers", explainer) if isinstance(explainer, str) else explainer
+
+    @functools.wraps(found)
+    def as_set(*args: Any, **given: Any) -> Tensor:
+        return found(*args, **{**settings, **given})
+
     for check in EXPLAINER_CHECKS:
-        check(found)
+        check(as_set if settings else found)
 
 
 def check_says_what_it_is(explainer: Any) -> None:
-    """It is decorated with ``@part(signed=..., taps=...)``, has a docstring, and all its settings have defaults."""
+    """It is decorated with ``@part(signed=..., taps=..., baselines=...)``, has a docstring, and all its settings have defaults."""
     traits = getattr(explainer, "traits", {})
     assert isinstance(traits.get("signed"), bool), f"{_name(explainer)}: decorate it with @part(signed=True) or @part(signed=False)."
     assert (explainer.__doc__ or "").strip(), f"{_name(explainer)}: has no docstring."
     settings = registry.options(explainer)
     assert not traits.get("taps") or "tap" in settings, f"{_name(explainer)}: says it reads taps but has no setting `tap`."
+    assert traits.get("baselines") in (None, "each", "mean"), f'{_name(explainer)}: baselines can be "each" or "mean".'
+    takes = "baselines" in inspect.signature(explainer).parameters
+    assert takes == bool(traits.get("baselines")), f"{_name(explainer)}: its trait and its arguments disagree about baselines."
     for name, (_, default) in settings.items():
         assert default is not _NOTHING, f"{_name(explainer)}: setting {name} has no default."
 
@@ -58,7 +74,7 @@ def check_gives_a_map_for_each_image(explainer: Any) -> None:
     """Maps are finite floats [N, h, w], also for one image and for odd, non-square images."""
     model = tiny_network()
     for n, height, width in ((3, 32, 32), (1, 32, 32), (2, 33, 47)):
-        maps = explainer(model, _images(n, height, width), _targets(n))
+        maps = _explained(explainer, model, _images(n, height, width), _targets(n))
         assert maps.ndim == 3 and len(maps) == n, f"{_name(explainer)}: gives {list(maps.shape)} for {n} images, not [N, h, w]."
         assert maps.is_floating_point() and torch.isfinite(maps).all(), f"{_name(explainer)}: gives values that aren't finite."
         assert not maps.requires_grad, f"{_name(explainer)}: gives maps that are still part of a graph; detach them."
@@ -67,8 +83,8 @@ def check_gives_a_map_for_each_image(explainer: Any) -> None:
 def check_batch_equals_one_by_one(explainer: Any) -> None:
     """An image's map doesn't depend on the images beside it."""
     model, images, targets = tiny_network(), _images(4, 32, 40), _targets(4)
-    together = explainer(model, images, targets)
-    alone = torch.cat([explainer(model, images[i : i + 1], targets[i : i + 1]) for i in range(4)])
+    together = _explained(explainer, model, images, targets)
+    alone = torch.cat([_explained(explainer, model, images[i : i + 1], targets[i : i + 1]) for i in range(4)])
     error = (together - alone).abs().max() / alone.abs().max().clamp_min(1e-12)
     assert error <= TOLERANCE, f"{_name(explainer)}: a batch differs from one by one by {error:.1e} of the largest value."
 
@@ -77,13 +93,13 @@ def check_leaves_the_network_as_it_was(explainer: Any) -> None:
     """Mode of each module, statistics, gradients, frozen parameters, hooks, images and the random state are afterwards as before."""
     model, images, targets = tiny_network(), _images(2, 32, 32), _targets(2)
     with _unchanged(model, images, _name(explainer)):
-        explainer(model, images, targets)
+        _explained(explainer, model, images, targets)
 
 
 def check_leaves_the_network_as_it_was_after_an_error(explainer: Any) -> None:
     """An error inside the network's own forward pass leaves mode, statistics and hooks as before."""
     model, images, targets = tiny_network(), _images(2, 32, 32), _targets(2)
-    explainer(model, images, targets)  # whatever is looked up once is known now
+    _explained(explainer, model, images, targets)  # whatever is looked up once is known now
 
     def fail(module: nn.Module, args: tuple[Any, ...]) -> None:
         raise ZeroDivisionError("planted")
@@ -91,7 +107,7 @@ def check_leaves_the_network_as_it_was_after_an_error(explainer: Any) -> None:
     handle = model.head.register_forward_pre_hook(fail)  # type: ignore[union-attr]
     try:
         with _unchanged(model, images, _name(explainer)), contextlib.suppress(ZeroDivisionError, PellucidError):
-            explainer(model, images, targets)
+            _explained(explainer, model, images, targets)
             raise AssertionError(f"{_name(explainer)}: swallows an error of the network.")
     finally:
         handle.remove()
@@ -100,10 +116,10 @@ def check_leaves_the_network_as_it_was_after_an_error(explainer: Any) -> None:
 def check_works_frozen_and_without_gradients(explainer: Any) -> None:
     """Frozen parameters and ``torch.no_grad`` give the same maps."""
     model, images, targets = tiny_network(), _images(2, 32, 32), _targets(2)
-    expected = explainer(model, images, targets)
+    expected = _explained(explainer, model, images, targets)
     frozen = copy.deepcopy(model).requires_grad_(False)
     with torch.no_grad():
-        found = explainer(frozen, images, targets)
+        found = _explained(explainer, frozen, images, targets)
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7), f"{_name(explainer)}: gives other maps for a frozen network."
 
 
@@ -112,11 +128,21 @@ def check_refuses_what_is_not_there(explainer: Any) -> None:
     model, images = tiny_network(), _images(2, 32, 32)
     if explainer.traits["signed"]:
         for wrong in (torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0])):
-            assert _raises(TargetError, explainer, model, images, wrong), (
+            assert _raises(TargetError, _explained, explainer, model, images, wrong), (
                 f"{_name(explainer)}: accepts targets {wrong.tolist()} of 3 classes."
             )
     if explainer.traits.get("taps"):
-        assert _raises(TapError, explainer, model, images, _targets(2), tap="layer9"), f"{_name(explainer)}: accepts an unknown tap."
+        assert _raises(TapError, _explained, explainer, model, images, _targets(2), tap="layer9"), (
+            f"{_name(explainer)}: accepts an unknown tap."
+        )
+
+
+def check_explains_nothing_where_nothing_differs(explainer: Any) -> None:
+    """An image that is itself the only baseline gets a map of zeros (methods with baselines)."""
+    if explainer.traits.get("baselines"):
+        model, images = tiny_network(), _images(1, 32, 32)
+        maps = explainer(model, images, _targets(1), images.clone())
+        assert bool((maps == 0).all()), f"{_name(explainer)}: explains an image that is its own baseline."
 
 
 EXPLAINER_CHECKS: list[Callable[[Any], None]] = [
@@ -127,6 +153,7 @@ EXPLAINER_CHECKS: list[Callable[[Any], None]] = [
     check_leaves_the_network_as_it_was_after_an_error,
     check_works_frozen_and_without_gradients,
     check_refuses_what_is_not_there,
+    check_explains_nothing_where_nothing_differs,
 ]
 
 
@@ -338,6 +365,14 @@ def _make(model: Any, n_classes: int, channels: int, size: int) -> nn.Module:
         return model(n_classes=n_classes, channels=channels, size=size)
 
 
+def _explained(explainer: Any, model: nn.Module, images: Tensor, targets: Tensor, **settings: Any) -> Tensor:
+    """Call an explainer, with baselines if it takes any."""
+    takes = explainer.traits.get("baselines")
+    channels, height, width = images.shape[1:]
+    baselines = [_images(5, height, width, channels)[: 1 if takes == "mean" else 5]] if takes else []
+    return explainer(model, images, targets, *baselines, **settings)
+
+
 def _images(n: int, height: int, width: int, channels: int = 3) -> Tensor:
     return torch.randn(n, channels, height, width, generator=torch.Generator().manual_seed(n + height))
 
@@ -366,7 +401,8 @@ def _state(model: nn.Module, images: Tensor) -> dict[str, Any]:
         "which parameters are frozen": [parameter.requires_grad for parameter in model.parameters()],
         "the images": (images.clone(), images.requires_grad),
         "whether gradients are on": torch.is_grad_enabled(),
-        "the random state": torch.random.get_rng_state(),
+        "the random state of torch": torch.random.get_rng_state(),
+        "the random state of NumPy": [np.random.get_state()[1].tolist(), np.random.get_state()[2]],  # type: ignore[index]  # noqa: NPY002
     }
 
 
@@ -486,8 +522,6 @@ def tiny_judged(*, bare: bool = False) -> Any:
 
     With `bare` one network alone, without maps, masks, subjects and validation images.
     """
-    import numpy as np
-
     from pellucid.core.settings import MeasureSettings
     from pellucid.data.dataset import Dataset, Subset
     from pellucid.data.store import Store

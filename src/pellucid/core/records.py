@@ -137,6 +137,9 @@ class Explanation:
         The options the explainer ran with.
     seconds : float
         Mean time for one image of the batched call, without model load and decoding.
+    expected : float64 array [N] or None
+        What each map should add up to, for methods that compare with baselines: the class logit of the image beyond that of the
+        baselines (their mean where there are several).
     """
 
     maps: np.ndarray
@@ -149,10 +152,24 @@ class Explanation:
     variant: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    expected: np.ndarray | None = None
 
     def positive(self) -> np.ndarray:
         """Return the evidence for the class [N, h, w]: negative values set to 0 for class methods, else the raw map."""
         return np.maximum(self.maps, 0.0) if self.signed else self.maps
+
+    @property
+    def gap(self) -> np.ndarray:
+        """Return float64 [N]: by what share of `expected` each map's sum misses it (completeness).
+
+        NaN where `expected` is below a tenth of its median over the images: too small to divide by; and for methods without baselines.
+        """
+        if self.expected is None:
+            return np.full(len(self.maps), np.nan)
+        size = np.abs(self.expected)
+        enough = (size > 0) & (size >= 0.1 * np.nanmedian(size)) if np.isfinite(size).any() else np.zeros(len(size), bool)
+        missed = np.abs(self.maps.sum(axis=(1, 2), dtype=np.float64) - self.expected)
+        return np.divide(missed, size, out=np.full(len(size), np.nan), where=enough)
 
     @property
     def dead(self) -> np.ndarray:

@@ -130,6 +130,20 @@ def check_options(thing: Any, given: dict[str, Any], *, where: str, also: typing
     return checked
 
 
+def check_packages(thing: Any) -> None:
+    """Refuse a part whose own packages aren't installed; its traits name them (`packages`) and the extra that brings them (`extra`).
+
+    Raises
+    ------
+    SettingError
+        One is missing; the message holds the command that installs it.
+    """
+    missing = [name for name in thing.traits.get("packages", ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        needed, extra = " and ".join(missing), thing.traits["extra"]
+        raise SettingError(f"{thing.__name__} needs {needed}, which isn't installed. Run: pip install 'pellucid[{extra}]'")
+
+
 def beyond_defaults(thing: Any, given: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that differ from the part's defaults: what a fingerprint takes, so that a default left out or written out is the same."""
     known = options(thing)

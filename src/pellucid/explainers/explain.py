@@ -17,8 +17,9 @@ from pellucid.core.progress import say, track
 from pellucid.core.records import Explanation
 from pellucid.data.dataset import Subset
 from pellucid.explainers.average_feature_map import average_feature_maps
+from pellucid.explainers.baselines import prepare
 from pellucid.models.saved import Network
-from pellucid.models.taps import Taps, evaluating, find_taps, reference
+from pellucid.models.taps import evaluating, find_taps, reference
 
 METHODS = ("average_feature_map", "grad_cam")
 Networks = Network | nn.Module | Mapping[str, Network | nn.Module]
@@ -32,6 +33,7 @@ def explain(
     target: str | np.ndarray | Tensor | Sequence[int] = "predicted",
     tap: str = "auto",
     settings: Mapping[str, dict[str, Any]] | None = None,
+    baselines: Subset | Tensor | None = None,
     batch_size: int = 32,
 ) -> list[Explanation]:
     """Explain what networks see in the same images.
@@ -50,6 +52,9 @@ def explain(
         Where maps are read. ``auto``: the deepest tap whose grid is at least 6x6.
     settings : dict of method -> dict
         Settings of single methods, which may name a `tap` of their own.
+    baselines : Subset or float Tensor [B, C, H, W]
+        The images with which some methods compare (SHAP): the training split. A subset is prepared for each network as its own spec
+        says. Methods that take single images get at most 32 of them, evenly spaced; those that take the mean get that of all.
     batch_size : int
         Images per forward pass. Maps don't depend on it.
 
@@ -61,7 +66,7 @@ def explain(
     Raises
     ------
     SettingError
-        A method or one of its settings is unknown.
+        A method or one of its settings is unknown, a package it needs isn't installed, or it needs baselines and none are given.
     TargetError
         A class to explain isn't there, or isn't known.
     TapError, ModelError
@@ -75,12 +80,17 @@ def explain(
     """
     named = _named(networks, images)
     explainers = {method: registry.get("explainers", method) for method in methods}
+    for explainer in explainers.values():
+        registry.check_packages(explainer)
     options = _options(explainers, settings or {})
+    compared = {
+        name: _compared(network, explainers, baselines) for name, network in named.items()
+    }  # a mistake shows before any map is made
     targets = _targets(named, images, target, batch_size)
     return [
         explanation
         for name, network in named.items()
-        for explanation in _explain_one(name, network, images, targets[name], explainers, options, tap, batch_size)
+        for explanation in _explain_one(name, network, images, targets[name], explainers, options, compared[name], tap, batch_size)
     ]
 
 
@@ -182,6 +192,19 @@ def _labels(images: Subset | Tensor) -> np.ndarray:
     return images.targets
 
 
+def _compared(network: Any, explainers: dict[str, Any], baselines: Subset | Tensor | None) -> dict[str, Tensor]:
+    """Return the baselines of each method that takes any."""
+    kinds = {method: explainer.traits.get("baselines") for method, explainer in explainers.items()}
+    return {method: prepare(kind, method, network, baselines) for method, kind in kinds.items() if kind}
+
+
+def _expected(network: Any, images: Subset | Tensor, targets: np.ndarray, baselines: Tensor, batch_size: int) -> np.ndarray:
+    """Return float64 [N]: the class logit of each image beyond the baselines' mean."""
+    logits = network.logits(images, batch_size).astype(np.float64)
+    beyond = logits - network.logits(baselines, batch_size).astype(np.float64).mean(0)
+    return beyond[np.arange(len(targets)), targets]
+
+
 def _explain_one(
     name: str,
     network: Any,
@@ -189,6 +212,7 @@ def _explain_one(
     targets: np.ndarray,
     explainers: dict[str, Any],
     options: dict[str, dict[str, Any]],
+    compared: dict[str, Tensor],
     tap: str,
     batch_size: int,
 ) -> list[Explanation]:
@@ -199,12 +223,13 @@ def _explain_one(
     for batch in _batches(name, network, images, batch_size):
         if not chosen:
             size = (batch.shape[2], batch.shape[3])
-            chosen = _with_taps(name, find_taps(network.model, size=size, channels=batch.shape[1]), explainers, options, tap)
+            chosen = _with_taps(name, network.model, batch, explainers, options, tap)
         which = torch.from_numpy(targets[start : start + len(batch)]).to(batch.device)
         start += len(batch)
         for method, explainer in explainers.items():
             before = _now(batch)
-            found = explainer(network.model, batch, which, **chosen[method])
+            others = [compared[method]] if method in compared else []
+            found = explainer(network.model, batch, which, *others, **chosen[method])
             seconds[method] += _now(batch) - before
             maps[method].append(found.detach().cpu().numpy())
     return [
@@ -212,19 +237,21 @@ def _explain_one(
             maps=np.concatenate(maps[method]).astype(np.float32), targets=targets.astype(np.int64), model=name, method=method,
             layer=chosen[method].get("tap", ""), image_size=size, signed=explainer.traits["signed"],
             variant=str(chosen[method].get("variant", "")), settings=chosen[method], seconds=seconds[method] / len(images),
+            expected=_expected(network, images, targets, compared[method], batch_size) if method in compared else None,
         )
         for method, explainer in explainers.items()
     ]  # fmt: skip
 
 
 def _with_taps(
-    name: str, taps: Taps, explainers: dict[str, Any], options: dict[str, dict[str, Any]], tap: str
+    name: str, model: nn.Module, batch: Tensor, explainers: dict[str, Any], options: dict[str, dict[str, Any]], tap: str
 ) -> dict[str, dict[str, Any]]:
     chosen = {}
     remarks = set()
     for method, explainer in explainers.items():
         chosen[method] = dict(options[method])
-        if explainer.traits.get("taps"):
+        if explainer.traits.get("taps"):  # a network without any map can still be explained by methods that read none
+            taps = find_taps(model, size=(batch.shape[2], batch.shape[3]), channels=batch.shape[1])
             place = taps.choose(options[method].get("tap", tap))
             chosen[method]["tap"] = place.name
             remarks.add(taps.remark(place))

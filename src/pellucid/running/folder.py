@@ -29,6 +29,7 @@ from pellucid.core.errors import RunError
 from pellucid.core.records import Explanation, StageRecord
 from pellucid.core.settings import Settings, parse
 
+_ARRAYS = ("maps", "targets", "expected")  # of an explanation, kept as arrays beside its other fields
 _PLACES = {"out", "workspace", "title"}  # where a run lies doesn't make it another run
 
 
@@ -128,8 +129,9 @@ class RunFolder:
         arrays = dict(facts)
         for group, found in (("map", explanations), ("panel", panel)):
             for i, explanation in enumerate(found):
-                about = {key: value for key, value in vars(explanation).items() if key not in ("maps", "targets")}
-                arrays |= {f"{group}.{i}.maps": explanation.maps, f"{group}.{i}.targets": explanation.targets}
+                own = {name: getattr(explanation, name) for name in _ARRAYS}
+                about = {key: value for key, value in vars(explanation).items() if key not in _ARRAYS}
+                arrays |= {f"{group}.{i}.{name}": values for name, values in own.items() if values is not None}
                 arrays[f"{group}.{i}.about"] = np.array(json.dumps(about))
         files.write_npz(self.path / "maps.npz", arrays, kind="maps")
 
@@ -142,7 +144,8 @@ class RunFolder:
             about = json.loads(str(arrays.pop(name)))
             stem = name.removesuffix(".about")
             about["image_size"] = tuple(about["image_size"])
-            groups[stem.split(".")[0]].append(Explanation(arrays.pop(f"{stem}.maps"), arrays.pop(f"{stem}.targets"), **about))
+            own = {name: arrays.pop(f"{stem}.{name}", None) for name in _ARRAYS}
+            groups[stem.split(".")[0]].append(Explanation(**own, **about))
         return groups["map"], groups["panel"], arrays
 
 
