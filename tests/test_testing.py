@@ -73,6 +73,17 @@ def swallows_errors(model, images, targets=None, *, tap: str = "last_map"):
         return torch.zeros(len(images), *find_taps(model, size=images.shape[2:], channels=3).last_map.grid)
 
 
+@part(signed=False, taps=True, baselines="each")
+def says_it_compares(model, images, targets=None, *, tap: str = "last_map"):
+    """Take no baselines after all."""
+
+
+@part(signed=False, baselines="each")
+def ignores_its_baselines(model, images, targets, baselines):
+    """Show what there would be anyway."""
+    return average_feature_map(model, images)
+
+
 def undecorated(model, images, targets):
     """Say nothing of itself."""
 
@@ -82,7 +93,8 @@ def undecorated(model, images, targets):
     [
         (leaves_eval_mode, "changes the mode"), (leaves_a_hook, "changes hooks"), (scales_by_the_batch, "one by one"),
         (fills_gradients, "changes gradients"), (accepts_any_class, "accepts targets"), (swallows_errors, "swallows|unknown tap"),
-        (undecorated, "decorate it"),
+        (undecorated, "decorate it"), (says_it_compares, "disagree about baselines"),
+        (ignores_its_baselines, "its own baseline"),
     ],
 )  # fmt: skip
 def test_broken_explainers_are_caught_in_a_sentence(explainer, words):

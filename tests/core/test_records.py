@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -71,3 +71,16 @@ def test_records_are_frozen():
     with pytest.raises(FrozenInstanceError):
         Measurement("accuracy", 0.9).value = 1.0
     assert Task("single", ("a", "b")).n_classes == 2
+
+
+def test_gap_by_hand():
+    """Sums 3, -6, 0.5 and NaN, of which 4, -4, 0.3 and 4 were expected: a quarter, a half; 0.3 is below a tenth of the median 4."""
+    maps = np.array([[[1, 2]], [[-3, -3]], [[0.5, 0]], [[np.nan, 1]]], np.float32)
+    found = replace(explanation(maps), expected=np.array([4.0, -4.0, 0.3, 4.0])).gap
+    np.testing.assert_allclose(found, [0.25, 0.5, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("expected", [None, np.zeros(2), np.full(2, NAN)], ids=["no baselines", "nothing to explain", "broken network"])
+def test_gap_is_undefined_where_there_is_nothing_to_divide_by(expected):
+    """NaN and no warning, also where all images are their own baseline or the network gives no numbers."""
+    assert np.isnan(replace(explanation(np.ones((2, 3, 3))), expected=expected).gap).all()

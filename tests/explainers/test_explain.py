@@ -13,8 +13,11 @@ from pellucid.data.dataset import Dataset, Subset
 from pellucid.data.store import Store
 from pellucid.data.views import to_input
 from pellucid.explainers.average_feature_map import average_feature_maps
-from pellucid.explainers.explain import explain, explain_layers
+from pellucid.explainers.baselines import prepare
+from pellucid.explainers.explain import _Plain, explain, explain_layers
 from pellucid.explainers.grad_cam import grad_cam
+from pellucid.explainers.gradient_shap import gradient_shap
+from pellucid.explainers.kernel_shap import kernel_shap
 from pellucid.models.build import build
 from pellucid.models.saved import Network
 
@@ -183,3 +186,58 @@ def test_explain_layers_gives_every_layer_of_every_network():
         np.testing.assert_allclose(explanation.maps, expected[explanation.layer].numpy(), rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(explanation.targets, networks["student"].logits(images).argmax(1))
         assert explanation.method == "average_feature_map" and not explanation.signed
+
+
+def test_baselines_are_prepared_for_each_network_as_its_own_spec_says():
+    """Two sizes and one training subset: single images for GradientShap, their mean for KernelShap; grids are the networks' own."""
+    networks, images, train = {"teacher": network(24, seed=1), "student": network(16, seed=2)}, subset()[:2], subset()[2:]
+    settings = {"gradient_shap": {"samples": 4}, "kernel_shap": {"samples": 30, "segments": 9}}
+    found = explain(networks, images, methods=list(settings), target="label", settings=settings, baselines=train)
+    for explanation in found:
+        its = networks[explanation.model]
+        seen, others = to_input(images.pixels, its.spec), to_input(train.pixels, its.spec)
+        others = others.mean(0, keepdim=True) if explanation.method == "kernel_shap" else others
+        explainer = {"gradient_shap": gradient_shap, "kernel_shap": kernel_shap}[explanation.method]
+        expected = explainer(its.model, seen, torch.from_numpy(images.targets), others, **settings[explanation.method])
+        np.testing.assert_allclose(explanation.maps, expected.numpy(), rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+        assert explanation.maps.shape[1:] == explanation.image_size == (its.spec.size, its.spec.size)
+        assert explanation.layer == "" and explanation.signed and explanation.settings["seed"] == 0
+
+
+@pytest.mark.parametrize("method", ["gradient_shap", "kernel_shap"])
+def test_expected_is_the_class_logit_beyond_the_baselines(method):
+    """f(x) - mean f(baseline) where single images are compared, f(x) - f(mean baseline) where their mean is."""
+    its, images, train = network(16), subset()[:3], subset()[3:]
+    settings = {method: {"samples": 30} | ({"segments": 9} if method == "kernel_shap" else {})}
+    (found,) = explain(its, images, methods=[method], target=[2, 0, 1], settings=settings, baselines=train)
+    others = to_input(train.pixels, its.spec)
+    beyond = its.logits(others if method == "gradient_shap" else others.mean(0, keepdim=True)).mean(0)
+    np.testing.assert_allclose(found.expected, (its.logits(images) - beyond)[[0, 1, 2], [2, 0, 1]], atol=1e-5)
+    assert found.expected.dtype == np.float64
+    assert explain(its, images, methods=["grad_cam"])[0].expected is None
+
+
+def test_at_most_32_baselines_are_taken_evenly():
+    """Of 100 training images the first, the last and 30 between; their mean is that of all 100."""
+    train = torch.arange(100.0).reshape(100, 1, 1, 1)
+    plain = _Plain(nn.Flatten())
+    each = prepare("each", "gradient_shap", plain, train).flatten()
+    assert len(each) == 32 and each[0] == 0 and each[-1] == 99 and set(each.diff().tolist()) == {3.0, 4.0}
+    assert prepare("each", "gradient_shap", plain, train[:5]).flatten().tolist() == [0, 1, 2, 3, 4]
+    assert prepare("mean", "kernel_shap", plain, train).flatten().tolist() == [49.5]
+
+
+def test_missing_baselines_are_said_before_anything_is_computed():
+    """The line names the method and the argument; an empty subset is none."""
+    for baselines in (None, subset()[:0]):
+        with pytest.raises(SettingError, match=r"kernel_shap compares with training images, and none are given.*baselines=data\.train"):
+            explain(network(), subset(), methods=["grad_cam", "kernel_shap"], baselines=baselines)
+    with pytest.raises(ModelError, match="baselines as a tensor"):
+        explain(network().model, torch.zeros(1, 1, 32, 32), methods=["gradient_shap"], baselines=subset())
+
+
+def test_network_without_any_map_can_be_explained_at_its_input():
+    """A linear network has no tap; methods that read none don't ask for one."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    (found,) = explain(model, torch.rand(2, 1, 8, 8), methods=["gradient_shap"], target=[0, 1], baselines=torch.zeros(1, 1, 8, 8))
+    assert found.maps.shape == (2, 8, 8) and found.gap.max() < 1e-5

@@ -129,3 +129,30 @@ def test_localisation_says_why_it_is_undefined(make_judged, explanation, one, ma
     judged = make_judged([0, 1], {"student": np.eye(2)}, masks=masks, explanations=[explanation(maps, "student")])
     row = one(l10n.localisation(judged).measurements, "iou", model="student")
     assert row.value is None and row.reason == reason
+
+
+def test_student_and_teacher_are_compared_on_the_same_images(make_judged, explanation, one):
+    """The teacher points at the finding in all but image 5, the student in none but images 4 and 5; image 0's map is dead: two fewer hits of five."""
+    on, off = np.zeros((2, 6, 8, 8))
+    on[:, 1:3, 1:3], off[:, 6:, 6:] = 1, 1
+    teacher, student = on.copy(), off.copy()
+    teacher[5], student[4:], student[0] = off[5], on[4:], 0
+    explanations = [explanation(maps, role) for role, maps in (("teacher", teacher), ("base", teacher), ("student", student))]
+    logits = dict.fromkeys(("teacher", "base", "student"), np.eye(2)[[0, 1] * 3])
+    found = l10n.localisation(make_judged([0, 1] * 3, logits, masks=masks_of(6), explanations=explanations)).measurements
+    row = one(found, "pointing_game_difference", model="student - teacher", by="grad_cam")
+    assert row.value == pytest.approx((1 - 3) / 5)  # image 4: both right; 5: the student alone; 1, 2 and 3: the teacher alone
+    assert (row.n_images, row.better) == (5, "higher") and row.low <= row.value <= row.high
+    assert "Wilcoxon on images, Holm over 1: p = " in row.reason
+    assert one(found, "iou_difference", model="student - base", by="grad_cam").n_images == 5
+
+
+def test_networks_too_coarse_to_judge_are_not_compared(make_judged, explanation, one):
+    """A teacher whose maps are 3x3: the difference is undefined and says whose fault it is."""
+    maps = np.random.default_rng(0).random((2, 8, 8))
+    explanations = [explanation(maps[:, :3, :3], "teacher"), explanation(maps, "student")]
+    logits = dict.fromkeys(("teacher", "student"), np.eye(2))
+    found = l10n.localisation(make_judged([0, 1], logits, masks=masks_of(2), explanations=explanations)).measurements
+    row = one(found, "relevance_mass_difference", model="student - teacher", by="grad_cam")
+    assert row.value is None and row.reason == "undefined: teacher not judged"
+    assert not [m for m in found if m.model == "student - base"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -104,10 +106,58 @@ def test_faithfulness_equals_the_pure_function(judged, one):
     assert "on 100% of images" in row.reason
 
 
+def test_faithfulness_compares_the_student_with_teacher_and_base(judged, one):
+    """The student has its teacher's weights: no difference at all to it, and to the base the difference of the two rows."""
+    rows = registry.get("measures", "faithfulness")(judged).measurements
+    for name in ("mask_fidelity_difference", "mask_fidelity_top20_difference"):
+        for by in ("grad_cam", "average_feature_map"):
+            same = one(rows, name, model="student - teacher", by=by)
+            assert same.value == 0 and same.better == "higher"
+            assert "Wilcoxon on images, Holm over 2: p = 1" in same.reason
+    student, base = (one(rows, "mask_fidelity", model=role, by="average_feature_map") for role in ("student", "base"))
+    assert student.n_images == base.n_images == 6  # no map of either is dead
+    other = one(rows, "mask_fidelity_difference", model="student - base", by="average_feature_map")
+    assert other.value == pytest.approx(student.value - base.value) and other.low < other.high
+
+
+def test_completeness_gap_is_the_median_and_says_what_it_leaves_out(judged, one):
+    """Sums miss 10, 20, 30, 40 and 50 % of what is expected; where 0.01 is expected there is nothing to divide by."""
+    from pellucid.measures.faithfulness import faithfulness
+
+    maps = np.ones((6, 16, 16), np.float32)
+    expected = np.array([256 / 0.9, 256 / 0.8, 256 / 0.7, 256 / 0.6, 256 / 0.5, 0.01])
+    shap = replace(judged.explanation("student", "grad_cam"), maps=maps, method="kernel_shap", layer="", expected=expected)
+    row = one(faithfulness(replace(judged, explanations=[shap])).measurements, "completeness_gap")
+    assert row.value == pytest.approx(0.3) and 0.1 <= row.low <= row.value <= row.high <= 0.5001
+    assert (row.model, row.by, row.better, row.n_images) == ("student", "kernel_shap", "lower", 5)
+    assert "1 of 6 left out" in row.reason
+
+
+def test_maps_on_the_images_own_grid_are_judged_like_any_other(judged, one):
+    """SHAP beside Grad-CAM: transfer on the coarser of two grids, controls, tests over the pairs, and no gap for methods without baselines."""
+    maps = explain(
+        dict(judged.networks), judged.images[judged.rows], methods=["grad_cam", "gradient_shap", "kernel_shap"], target="teacher",
+        settings={"gradient_shap": {"samples": 4}, "kernel_shap": {"samples": 40, "segments": 12}}, baselines=judged.images[6:],
+    )  # fmt: skip
+    assert [e.maps.shape for e in maps[:3]] == [(6, 8, 8), (6, 16, 16), (6, 16, 16)]
+    changed = replace(judged, explanations=maps, baselines=judged.images[6:])
+    rows = [row for name in changed.settings.measures for row in registry.get("measures", name)(changed).measurements]
+    for by in ("gradient_shap", "kernel_shap"):
+        assert one(rows, "similarity", model="student ~ teacher", by=by).value == pytest.approx(1)
+        assert "grid 16x16" in one(rows, "similarity", model="base ~ teacher", by=by).reason
+        assert one(rows, "relevance_mass_difference", model="student - teacher", by=by).value == pytest.approx(0, abs=1e-6)
+        assert one(rows, "completeness_gap", model="student", by=by).value >= 0
+        assert one(rows, "met", model="base", by=by).value > 0
+    assert one(rows, "completeness_gap", model="teacher", by="kernel_shap").value < 0.01  # captum holds it to the sum
+    test = one(rows, "mask_fidelity_top20_difference", model="student", by="gradient_shap - kernel_shap")
+    assert "Holm over 9" in test.reason  # three pairs of methods, three methods against two controls
+    assert not [row for row in rows if row.name == "completeness_gap" and row.by == "grad_cam"]
+
+
 def test_times_are_marked_as_measured(judged):
     """Whoever compares two runs can tell times, which differ, from everything else, which doesn't."""
-    timed = {"latency_p50", "latency_p95", "throughput", "met"}
-    for name in ("cost", "faithfulness"):
+    timed = {"latency_p50", "latency_p95", "throughput", "met", "met_ratio"}
+    for name in ("cost", "faithfulness", "explanation_time"):
         for row in registry.get("measures", name)(judged).measurements:
             assert row.method.startswith("measured") == (row.name in timed)
 
@@ -116,5 +166,5 @@ def test_times_are_marked_as_measured(judged):
 def test_measures_are_deterministic(judged, name):
     """Asked twice, the same but for times."""
     measure = registry.get("measures", name)
-    first, second = ([m for m in measure(judged).measurements if m.name != "met"] for _ in range(2))
+    first, second = (measure(judged).measurements for _ in range(2))
     assert first == second

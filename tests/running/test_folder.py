@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,7 @@ def test_maps_come_back_to_the_bit(folder):
         for i in range(12)
     ]  # fmt: skip
     maps[3].maps[0, 0, 0] = np.nan
+    maps[5] = replace(maps[5], expected=np.array([0.1, -2.0, 1 / 3]))
     folder.write_maps(maps, maps[:1], {"rows": np.array([4, 7])})
     again, panel, facts = folder.read_maps()
     assert [found.model for found in again] == [made.model for made in maps]
@@ -141,9 +143,9 @@ def test_maps_come_back_to_the_bit(folder):
     for made, found in zip(maps, again, strict=True):
         assert np.array_equal(made.maps, found.maps, equal_nan=True)
         assert np.array_equal(made.targets, found.targets)
-        assert {k: v for k, v in vars(made).items() if k not in ("maps", "targets")} == {
-            k: v for k, v in vars(found).items() if k not in ("maps", "targets")
-        }
+        assert (made.expected is None and found.expected is None) or np.array_equal(made.expected, found.expected)
+        arrays = ("maps", "targets", "expected")
+        assert {k: v for k, v in vars(made).items() if k not in arrays} == {k: v for k, v in vars(found).items() if k not in arrays}
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "holds no run"), (b"[data\n", "not readable"), (b"\xff\xff", "not readable")])

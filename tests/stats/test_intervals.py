@@ -6,7 +6,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from pellucid.stats import classification as c
-from pellucid.stats.intervals import clopper_pearson, interval, mean_interval, resample
+from pellucid.stats.intervals import clopper_pearson, interval, mean_interval, resample, weighted_median
 
 TARGETS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
 UNITS = np.array([0, 0, 1, 2, 2, 2, 3, 4])
@@ -96,3 +96,14 @@ def test_statistic_without_spread_is_not_given_a_zero_width_interval():
 def test_clopper_pearson_equals_the_published_table():
     """7 of 10: 0.3475 to 0.9333 (Clopper & Pearson 1934)."""
     assert clopper_pearson(7, 10) == pytest.approx((0.34755, 0.93326), abs=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 6, 31])
+def test_weighted_median_equals_the_median_of_repeated_values(n):
+    """Twin: repeat each value as often as it was drawn, then take NumPy's median; no draws have none."""
+    draws = np.random.default_rng(n)
+    values, counts = draws.normal(size=n).round(1), draws.integers(0, 4, (60, n)) + np.eye(60, n, dtype=int)
+    counts = np.concatenate([counts[counts.sum(1) > 0], np.zeros((1, n), int)])
+    found = weighted_median(counts, values)
+    np.testing.assert_allclose(found[:-1], [np.median(np.repeat(values, row)) for row in counts[:-1]])
+    assert np.isnan(found[-1])

@@ -138,7 +138,7 @@ class MeasureSettings(_Section):
     """What is measured, and the margins of the verdicts."""
 
     measures: list[str] = Field(
-        ["performance", "transfer", "faithfulness", "localisation", "cost"], description="See `pellucid list measures`."
+        ["performance", "transfer", "faithfulness", "localisation", "explanation_time", "cost"], description="See `pellucid list measures`."
     )
     margin: float = Field(0.02, gt=0, description="Accuracy counts as kept if the student's is surely not lower by more than this.")
     resamples: int = Field(2000, ge=100, description="Bootstrap resamples.")

@@ -1,35 +1,35 @@
-"""Does the network itself use what its map shows? And how long does the map take?"""
+"""Does the network itself use what its map shows?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pellucid.core import progress, registry
+from pellucid.core import progress
 from pellucid.core.records import Explanation, Measurement
 from pellucid.core.registry import part
 from pellucid.measures import maps as shapes
-from pellucid.measures import timing
+from pellucid.measures.compared import Pair, between_roles, compare
 from pellucid.measures.judged import Judged, Judgement, measurement
-from pellucid.stats.paired import holm, wilcoxon_by_unit
+from pellucid.stats.intervals import interval, weighted_median
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TOP = 0.2
 BLUR = 1 / 12  # sigma as a share of the side
-TIMED_IMAGES = 20
+COMPARED = ("mask_fidelity", "mask_fidelity_top20")
 NAMES = ("mask_fidelity", "mask_fidelity_agreement", "mask_fidelity_area", "mask_fidelity_top20")
 SOURCE = "1 - |p(x) - p(x')|, x' = map * x + (1 - map) * blur(x); blur sigma = side / 12"
 
 
 @part()
 def faithfulness(judged: Judged) -> Judgement:
-    """Judge whether a network's output survives when only what its map shows is left sharp (mask-fidelity), and time the maps (MET).
+    """Judge whether a network's output survives when only what its map shows is left sharp (mask-fidelity).
 
     Maps are scaled to 0-1 and enlarged to the input; where a map is 0 the image is blurred. The class is the one each map is for.
     Dead maps are left out and counted; grids below 6x6 aren't judged. Two maps that know nothing (`by` ``random_smooth``,
@@ -44,9 +44,10 @@ def faithfulness(judged: Judged) -> Judgement:
     Judgement
         Per network, method and class: ``mask_fidelity``; ``mask_fidelity_agreement``, the share of images whose predicted class stays;
         ``mask_fidelity_area``, the map's mean, for a map of ones has fidelity 1; ``mask_fidelity_top20``, with the top 20 % of pixels
-        alone left sharp, at which methods of any breadth compare. ``..._difference`` between methods (`by` ``a - b``), with Wilcoxon's
-        test on unit means, corrected after Holm over the pairs of a network. ``met``: seconds for one image at batch 1, forward,
-        backward and enlarging. Per image (NaN where not judged): ``mask_fidelity/METHOD/ROLE``, ``mask_fidelity_top20/METHOD/ROLE``.
+        alone left sharp, at which methods of any breadth compare. ``..._difference`` between methods (`by` ``a - b``) and between networks
+        (`model` ``student - teacher``, ``student - base``), with Wilcoxon's test on unit means, corrected after Holm over the pairs of a
+        network, or the methods of two. ``completeness_gap`` of methods with baselines: by what share a map's sum misses the difference it
+        explains, median. Per image (NaN where not judged): ``mask_fidelity/METHOD/ROLE``, ``mask_fidelity_top20/METHOD/ROLE``.
 
     Source
     ------
@@ -60,11 +61,15 @@ def faithfulness(judged: Judged) -> Judgement:
             continue
         values = _fidelities(judged, role, explanations)
         for by, of_measure in values.items():
-            for name in ("mask_fidelity", "mask_fidelity_top20"):
+            for name in COMPARED:
                 per_image[f"{name}/{by}/{role}"] = of_measure[name]
         found += _rows(judged, role, explanations, values)
-        found += [row for name in ("mask_fidelity", "mask_fidelity_top20") for row in _differences(judged, role, name, values)]
-    return Judgement(found + _times(judged), per_image)
+        found += [row for name in COMPARED for row in _between_methods(judged, role, name, values)]
+        found += [_completeness(judged, explanation) for explanation in explanations if explanation.expected is not None]
+    for name in COMPARED:
+        keys = [(role, method) for role in judged.roles for method in judged.methods if f"{name}/{method}/{role}" in per_image]
+        found += between_roles(judged, name, {(role, method): per_image[f"{name}/{method}/{role}"] for role, method in keys})
+    return Judgement(found, per_image)
 
 
 def blur(images: Tensor, *, sigma: float | None = None) -> Tensor:
@@ -173,8 +178,9 @@ def _candidates(
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield name, maps in 0-1 at input size, targets and which maps are dead: of each method, then of each control."""
     for explanation in judgeable:
-        evidence = np.nan_to_num(shapes.evidence(explanation)[batch])
-        yield explanation.method, shapes.to_size(shapes.to_unit(evidence), size), explanation.targets[batch], explanation.dead[batch]
+        some = replace(explanation, maps=explanation.maps[batch])  # maps on the image's own grid are many: no copy of them all at once
+        evidence = np.nan_to_num(shapes.evidence(some))
+        yield explanation.method, shapes.to_size(shapes.to_unit(evidence), size), explanation.targets[batch], some.dead
     for name in shapes.CONTROLS:
         maps = shapes.to_unit(shapes.control(name, rows, size))
         yield name, maps, first.targets[batch], np.zeros(len(batch), bool)
@@ -211,63 +217,24 @@ def _note(judged: Judged, explanation: Explanation) -> str:
     )
 
 
-def _differences(judged: Judged, role: str, name: str, values: dict[str, dict[str, np.ndarray]]) -> list[Measurement]:
+def _between_methods(judged: Judged, role: str, name: str, values: dict[str, dict[str, np.ndarray]]) -> list[Measurement]:
     """Compare each pair of methods, and each method with each control, on the images that both have."""
     pairs = [pair for pair in combinations(values, 2) if not set(pair) <= set(shapes.CONTROLS)]
-    p_values = holm([wilcoxon_by_unit(values[a][name], values[b][name], judged.units) for a, b in pairs])
-    found = []
-    for (a, b), p in zip(pairs, p_values, strict=True):
-        test = f"Wilcoxon on {judged.unit}, Holm over {len(pairs)}: p " + (f"= {p:.2g}" if p >= 0.001 else "< 0.001")
-        found.append(
-            judged.mean(
-                f"{name}_difference", values[a][name] - values[b][name], model=role, by=f"{a} - {b}",
-                source="paired on the same images", reason=test if np.isfinite(p) else "",
-            )
-        )  # fmt: skip
-    return found
+    facts = {pair: {"model": role, "by": " - ".join(pair)} for pair in pairs}
+    return compare(judged, f"{name}_difference", [Pair(values[a][name], values[b][name], facts[a, b]) for a, b in pairs])
 
 
-def _times(judged: Judged) -> list[Measurement]:
-    """Measure MET: every network and method in turns on the same few images, each alone."""
-    from pellucid.data import views
-    from pellucid.models.taps import reference
-
-    which = np.unique(np.linspace(0, len(judged.rows) - 1, min(TIMED_IMAGES, len(judged.rows))).astype(int))
-    if len(which) == 0:
-        return []
-    jobs: dict[tuple[str, str], Callable[[int], object]] = {}
-    for explanation in judged.explanations:
-        network = judged.networks[explanation.model]
-        images = views.to_input(judged.images[judged.rows[which]].pixels, network.spec).to(reference(network.model))
-        jobs[explanation.model, explanation.method] = _job(network.model, images, explanation, which)
-    with timing.on_threads(judged.settings.threads):
-        taken = timing.in_turns(jobs, least=len(which), most=len(which), seconds=0.0)
-    return [_met(judged, key, taken) for key in jobs]
-
-
-def _job(model: nn.Module, images: Tensor, explanation: Explanation, which: np.ndarray) -> Callable[[int], object]:
-    import torch
-
-    explainer = registry.get("explainers", explanation.method)
-    targets = torch.from_numpy(explanation.targets[which]).to(images.device)
-
-    def explain(number: int) -> object:
-        raw = explainer(model, images[number : number + 1], targets[number : number + 1], **explanation.settings)
-        positive = raw.clamp_min(0) if explanation.signed else raw
-        return shapes.to_size(positive.detach().cpu().numpy(), explanation.image_size)
-
-    return explain
-
-
-def _met(judged: Judged, key: tuple[str, str], taken: dict[tuple[str, str], np.ndarray]) -> Measurement:
-    role, method = key
-    seconds = taken[key]
-    found = timing.over_repeats(lambda counts: counts @ seconds / counts.sum(1), len(seconds), unit="images")
-    notes = [f"median {np.median(seconds):.3g} s, p95 {np.quantile(seconds, 0.95):.3g} s"]
-    reference = taken.get((role, "grad_cam"))
-    if reference is not None and method != "grad_cam":
-        notes.append(f"{np.median(seconds) / np.median(reference):.2f}x grad_cam")
-    threads = judged.settings.threads
-    source = f"forward, backward and enlarging at batch 1, {threads} thread{'s' if threads > 1 else ''}, networks and methods in turns"
-    met = measurement("met", found, unit="images", model=role, by=method, better="lower", source=source, reason="; ".join(notes))
-    return replace(met, method=f"measured on {len(seconds)} images; {found.method}".rstrip("; "))
+def _completeness(judged: Judged, explanation: Explanation) -> Measurement:
+    """Measure by how much maps miss what they should add up to."""
+    gap = judged.on_all(explanation.gap)
+    kept = np.isfinite(gap)
+    found = interval(
+        lambda counts: weighted_median(counts, gap[kept]) if kept.any() else np.full(len(counts), np.nan), judged.weights[:, kept],
+        n_units=judged.units_of(kept), unit=judged.unit, share=False,
+    )  # fmt: skip
+    left_out = len(judged.rows) - int(kept.sum())
+    reason = f"median over images; {left_out} of {len(judged.rows)} left out: the difference to explain is below a tenth of its median"
+    return measurement(
+        "completeness_gap", found, unit=judged.unit, model=explanation.model, by=explanation.method, better="lower",
+        source="|sum of the map - (f(x) - E f(baseline))| / |f(x) - E f(baseline)|", reason=reason,
+    )  # fmt: skip

@@ -38,6 +38,8 @@ class Judged:
     weights : int array [B, N]
         How often each image counts in each bootstrap resample (see ``stats.intervals.resample``). All measures share it, so
         differences between networks and measures are paired.
+    baselines : Subset or None
+        The training images with which some methods compare: timing those methods needs them.
     """
 
     networks: dict[str, Network]
@@ -49,6 +51,7 @@ class Judged:
     rows: np.ndarray
     settings: MeasureSettings
     weights: np.ndarray
+    baselines: Subset | None = None
 
     @property
     def roles(self) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from pellucid.core.records import Explanation, Measurement
 from pellucid.core.registry import part
 from pellucid.measures import maps as shapes
+from pellucid.measures.compared import between_roles
 from pellucid.measures.judged import Judged, Judgement
 
 TOLERANCE = 0.05
@@ -35,7 +36,8 @@ def localisation(judged: Judged) -> Judgement:
     Judgement
         ``pointing_game``, ``relevance_mass`` and ``iou`` per network, method and class; the same of two maps that know nothing
         (`by` ``random_smooth`` and ``centre_prior``, `model` empty); ``mask_share``, the share of the image the mask covers, which is
-        what a blind map's relevance mass comes to. Per image (NaN where not judged): ``pointing_game/METHOD/ROLE`` and so on.
+        what a blind map's relevance mass comes to. ``..._difference`` between networks (`model` ``student - teacher``,
+        ``student - base``) per method, with Wilcoxon's test on unit means, corrected after Holm over the methods. Per image (NaN where not judged): ``pointing_game/METHOD/ROLE`` and so on.
     """
     masks = judged.images[judged.rows].masks
     has_mask: np.ndarray = np.zeros(len(judged.rows), bool) if masks is None else np.any(masks, axis=(1, 2))
@@ -60,6 +62,9 @@ def localisation(judged: Judged) -> Judgement:
         blind = shapes.control(name, judged.images.rows[judged.rows], masks.shape[1:])
         for measure, of_images in _values(blind, masks, reached, has_mask).items():
             found += _rows(judged, measure, judged.on_all(of_images), by=name, reason="control: knows nothing of the image")
+    for measure in SOURCES:
+        keys = [(e.model, e.method) for e in judged.explanations if f"{measure}/{e.method}/{e.model}" in per_image]
+        found += between_roles(judged, measure, {(role, method): per_image[f"{measure}/{method}/{role}"] for role, method in keys})
     return Judgement(found, per_image)
 
 

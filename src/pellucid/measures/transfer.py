@@ -15,6 +15,7 @@ from pellucid.measures import maps as shapes
 from pellucid.measures.judged import Judged, Judgement
 
 TOP = 0.2
+BATCH = 64  # ranks of maps on the image's own grid take several times their memory
 
 
 @part()
@@ -129,13 +130,17 @@ def _compare(explanation: Explanation, teacher: Explanation) -> tuple[dict[str, 
     a, b = _on_common_grid(explanation, teacher)
     same = (explanation.targets == teacher.targets) if explanation.signed else np.ones(len(a), bool)
     dead = explanation.dead | teacher.dead
-    values = {name: np.where(same & ~dead, measure(a, b), np.nan) for name, measure in MEASURES.items()}
+    values = {name: np.where(same & ~dead, _in_batches(measure, a, b), np.nan) for name, measure in MEASURES.items()}
     notes = [f"grid {a.shape[1]}x{a.shape[2]}"]
     if dead.any():
         notes.append(f"{int(dead.sum())} images left out: a dead map")
     if not same.all():
         notes.append(f"{int((~same).sum())} images left out: maps for different classes")
     return values, "; ".join(notes)
+
+
+def _in_batches(measure: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.concatenate([measure(a[start : start + BATCH], b[start : start + BATCH]) for start in range(0, max(len(a), 1), BATCH)])
 
 
 def _transferred(judged: Judged, similarities: dict[str, np.ndarray], method: str) -> list[Measurement]:
@@ -186,7 +191,7 @@ def _anchors(judged: Judged, teacher: Explanation, others: list[Explanation]) ->
     found = []
     for anchor, (other, usable, note) in anchors.items():
         for name, measure in MEASURES.items():
-            values = np.where(usable, measure(other, maps), np.nan)
+            values = np.where(usable, _in_batches(measure, other, maps), np.nan)
             facts: dict[str, Any] = {"model": f"{anchor} ~ teacher", "by": teacher.method, "better": "neither"}
             found.append(judged.mean(name, judged.on_all(values), reason=f"anchor: {note}", source=SOURCES[name], **facts))
     return found

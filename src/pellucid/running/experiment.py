@@ -32,7 +32,7 @@ from pellucid.running import record
 from pellucid.running.folder import RunFolder, open_run, plain
 from pellucid.running.stages import Plan, distill, gather, judge, plan, train
 
-VERSIONS = {"explain": 1, "measure": 1}  # raise by hand when the stage's results change
+VERSIONS = {"explain": 1, "measure": 2}  # raise by hand when the stage's results change
 N_PANEL = 20
 _PATHS = (("data", "source"), ("teacher", "weights"), ("student", "weights"))
 
@@ -185,7 +185,8 @@ class Experiment:
             rows = evenly(images.targets, asked.images)
             panel_rows = rows[evenly(images.targets[rows], N_PANEL)]
             maps = explain(
-                dict(self.networks), images[rows], methods=asked.methods, target=asked.target, tap=asked.tap, settings=asked.options
+                dict(self.networks), images[rows], methods=asked.methods, target=asked.target, tap=asked.tap, settings=asked.options,
+                baselines=self.data.train,
             )
             panel = explain_layers({"student": self.student}, images[panel_rows])
             return maps, panel, {"rows": rows, "panel_rows": panel_rows}
@@ -247,7 +248,7 @@ class Experiment:
         return "\n".join(lines)
 
     def _judged(self, maps: list[Explanation], rows: np.ndarray) -> Judged:
-        judged = gather(self.networks, self.data.test, self.data.val, maps, rows, self.settings.measure)
+        judged = gather(self.networks, self.data.test, self.data.val, maps, rows, self.settings.measure, self.data.train)
         record.write_predictions(self.folder.path, judged.images, self.data.val, judged.logits, judged.val_logits)
         return judged
 
@@ -327,6 +328,7 @@ def check(settings: Settings) -> None:
 
 
 def _found_beside(settings: Settings, beside: Path | None) -> Settings:
+        registry.check_packages(explainer)
     """Return settings whose files are named from the current folder: those beside the experiment file, and weights in ``PELLUCID_DATA``.
 
     A source in ``PELLUCID_DATA`` keeps its bare name: whoever opens it looks there.

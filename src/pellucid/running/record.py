@@ -23,11 +23,13 @@ from pellucid.models.saved import Network
 
 CONTACT, THUMBNAIL = 8, 64
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "pellucid")
+OPTIONAL = ("captum", "scikit-image")  # of an extra
 
 
 def versions() -> dict[str, str]:
     """Return the versions of what results depend on."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
+    there = [name for name in OPTIONAL if any(metadata.distributions(name=name))]
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in (*LIBRARIES, *there)}}
 
 
 def networks(found: Mapping[str, Network]) -> dict[str, NetworkRecord]:

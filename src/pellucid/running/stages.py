@@ -157,6 +157,7 @@ def measure(
     explanations: list[Explanation] | None = None,
     rows: np.ndarray | None = None,
     audit: dict[str, Any] | None = None,
+    baselines: Subset | None = None,
     **settings: Any,
 ) -> Scores:
     """Measure networks on the same images.
@@ -175,6 +176,8 @@ def measure(
         Which images were explained; default: the first ones.
     audit : dict, optional
         What the audit found, for the verdict on the data.
+    baselines : Subset, optional
+        The training split, if the maps were made with it: timing those methods needs it.
     **settings
         Any setting of the ``[measure]`` section.
 
@@ -195,7 +198,7 @@ def measure(
     if explanations is None:
         explanations = explain(dict(named), images)
     rows = np.arange(len(explanations[0].maps)) if rows is None else rows
-    return judge(gather(named, images, val, explanations, rows, asked), audit or {})
+    return judge(gather(named, images, val, explanations, rows, asked, baselines), audit or {})
 
 
 def gather(
@@ -205,6 +208,7 @@ def gather(
     explanations: list[Explanation],
     rows: np.ndarray,
     settings: MeasureSettings,
+    baselines: Subset | None = None,
 ) -> Judged:
     """Run the networks on the images, and draw the resamples that all measures share. Parameters are those of :func:`measure`."""
     return Judged(
@@ -217,6 +221,7 @@ def gather(
         rows=rows,
         settings=settings,
         weights=resample(images.targets, images.units, resamples=settings.resamples),
+        baselines=baselines,
     )
 
 

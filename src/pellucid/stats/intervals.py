@@ -165,6 +165,15 @@ def weighted_mean(counts: NDArray[np.int32], filled: NDArray[np.float64], define
     return np.divide(counts @ filled, total, out=np.full(len(counts), np.nan), where=total > 0)
 
 
+def weighted_median(counts: NDArray[np.int32], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the medians [B] of values [N] under counts [B, N]: of each value repeated as often as it counts; NaN where none does."""
+    order = np.argsort(values, kind="stable")
+    ordered, below = values[order], np.cumsum(counts[:, order], axis=1)
+    total = below[:, -1:]
+    lower, upper = ordered[(2 * below >= total).argmax(1)], ordered[(2 * below > total).argmax(1)]
+    return np.where(total[:, 0] > 0, (lower + upper) / 2, np.nan)
+
+
 def clopper_pearson(right: int, n: int) -> tuple[float, float]:
     """Return the exact 95 % interval of a share.
 

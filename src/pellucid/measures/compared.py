@@ -1,0 +1,77 @@
+"""Paired comparisons of values per image, each with an interval and a test, all tests of one family corrected together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pellucid.core.records import Measurement
+from pellucid.measures.judged import Judged
+from pellucid.stats.paired import holm, wilcoxon_by_unit
+
+ROLE_PAIRS = (("student", "teacher"), ("student", "base"))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sets of values on the same images, float arrays [N] with NaN where an image has none; `facts` say what they are of."""
+
+    a: np.ndarray
+    b: np.ndarray
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def compare(judged: Judged, name: str, pairs: Sequence[Pair]) -> list[Measurement]:
+    """Measure a - b of each pair on the images that have both.
+
+    Parameters
+    ----------
+    judged : Judged
+    name : str
+        Of the measurement, e.g. ``mask_fidelity_difference``.
+    pairs : sequence of Pair
+        One family: Holm's correction is over all of them.
+
+    Returns
+    -------
+    list of Measurement
+        Intervals over resampling units; the p-value of Wilcoxon's test on units' means stands in `reason`.
+    """
+    p_values = holm([wilcoxon_by_unit(pair.a, pair.b, judged.units) for pair in pairs])
+    found = []
+    for pair, p in zip(pairs, p_values, strict=True):
+        test = f"Wilcoxon on {judged.unit}, Holm over {len(pairs)}: p " + (f"= {p:.2g}" if p >= 0.001 else "< 0.001")
+        reason = test if np.isfinite(p) else ""
+        found.append(judged.mean(name, pair.a - pair.b, source="paired on the same images", reason=reason, **pair.facts))
+    return found
+
+
+def between_roles(judged: Judged, name: str, values: dict[tuple[str, str], np.ndarray]) -> list[Measurement]:
+    """Compare the student with the teacher and with the base, method by method.
+
+    Parameters
+    ----------
+    judged : Judged
+    name : str
+        The measure; the rows are called ``<name>_difference``.
+    values : dict of (role, method) -> float array [N]
+        What was measured of each image. A method that either network lacks is undefined, and says so.
+    """
+    found: list[Measurement] = []
+    for first, second in ROLE_PAIRS:
+        if not {first, second} <= {explanation.model for explanation in judged.explanations}:
+            continue
+        pairs = []
+        for method in judged.methods:
+            facts: dict[str, Any] = {"model": f"{first} - {second}", "by": method}
+            lacking = [role for role in (first, second) if (role, method) not in values]
+            if lacking:
+                reason = f"undefined: {' and '.join(lacking)} not judged"
+                found.append(Measurement(f"{name}_difference", None, unit=judged.unit, reason=reason, **facts))
+            else:
+                pairs.append(Pair(values[first, method], values[second, method], facts))
+        found += compare(judged, f"{name}_difference", pairs)
+    return found

@@ -1,0 +1,137 @@
+"""How long does a map take, for a large network and for a small one?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pellucid.core import registry
+from pellucid.core.records import Explanation, Measurement
+from pellucid.core.registry import part
+from pellucid.measures import maps as shapes
+from pellucid.measures import timing
+from pellucid.measures.judged import Judged, Judgement, measurement
+from pellucid.stats.intervals import weighted_median
+
+LEAST, MOST, SECONDS = 5, 20, 120.0  # rounds, one image each; and the time after which no new one begins
+REFERENCE = "average_feature_map"
+ALL_LAYERS = "average_feature_maps"
+Jobs = dict[tuple[str, str], Callable[[int], object]]
+
+
+@part()
+def explanation_time(judged: Judged) -> Judgement:
+    """Time the maps (MET): one image at batch 1 from forward pass to a map as large as the image, networks and methods in turns.
+
+    At least 5 and at most 20 images, spread over those that were explained; after two minutes no new round begins. Loading a network,
+    decoding and preparing images don't count.
+
+    Parameters
+    ----------
+    judged : Judged
+
+    Returns
+    -------
+    Judgement
+        ``met`` per network and method: the mean in seconds, with median and 95th percentile beside it; `by` ``average_feature_maps``
+        is the map of every layer, from one forward pass. ``met_ratio``: medians over each other, of a method and
+        ``average_feature_map`` for one network (`by` ``a / average_feature_map``), and of teacher and student for one method (`model`
+        ``teacher / student``); paired by image.
+    """
+    which = np.unique(np.linspace(0, len(judged.rows) - 1, min(MOST, len(judged.rows))).astype(int))
+    if len(which) == 0:
+        return Judgement([])
+    jobs, found = _jobs(judged, which)
+    with timing.on_threads(judged.settings.threads):
+        taken = timing.in_turns(jobs, least=min(LEAST, len(which)), most=len(which), seconds=SECONDS)
+    return Judgement([*found, *(_met(judged, key, seconds) for key, seconds in taken.items()), *_ratios(taken)])
+
+
+def _jobs(judged: Judged, which: np.ndarray) -> tuple[Jobs, list[Measurement]]:
+    """Return what is timed under (role, method), and a row for each method that can't be."""
+    from pellucid.data import views
+    from pellucid.explainers.baselines import prepare
+    from pellucid.models.taps import reference
+
+    jobs: Jobs = {}
+    missing = []
+    for role in judged.roles:
+        explanations = [e for e in judged.explanations if e.model == role]
+        if not explanations:
+            continue
+        network = judged.networks[role]
+        images = views.to_input(judged.images[judged.rows[which]].pixels, network.spec).to(reference(network.model))
+        for explanation in explanations:
+            kind = registry.get("explainers", explanation.method).traits.get("baselines")
+            if kind and judged.baselines is None:
+                reason = "undefined: it compares with training images, and none are given"
+                missing.append(Measurement("met", None, model=role, by=explanation.method, better="lower", reason=reason))
+                continue
+            others = [prepare(kind, explanation.method, network, judged.baselines)] if kind else []
+            jobs[role, explanation.method] = _one_map(network.model, images, explanation, which, others)
+        jobs[role, ALL_LAYERS] = _every_layer(network.model, images)
+    return jobs, missing
+
+
+def _one_map(model: Any, images: Any, explanation: Explanation, which: np.ndarray, others: list[Any]) -> Callable[[int], object]:
+    import torch
+
+    explainer = registry.get("explainers", explanation.method)
+    targets = torch.from_numpy(explanation.targets[which]).to(images.device)
+
+    def explain(number: int) -> object:
+        one = slice(number, number + 1)
+        raw = explainer(model, images[one], targets[one], *others, **explanation.settings)
+        positive = raw.clamp_min(0) if explanation.signed else raw
+        return shapes.to_size(positive.detach().cpu().numpy(), explanation.image_size)
+
+    return explain
+
+
+def _every_layer(model: Any, images: Any) -> Callable[[int], object]:
+    from pellucid.explainers.average_feature_map import average_feature_maps
+
+    size = (images.shape[2], images.shape[3])
+
+    def explain(number: int) -> object:
+        layers = average_feature_maps(model, images[number : number + 1])
+        return [shapes.to_size(raw.cpu().numpy(), size) for raw in layers.values()]
+
+    return explain
+
+
+def _met(judged: Judged, key: tuple[str, str], seconds: np.ndarray) -> Measurement:
+    role, method = key
+    found = timing.over_repeats(lambda counts: counts @ seconds / counts.sum(1), len(seconds), unit="images")
+    reason = f"median {np.median(seconds):.3g} s, p95 {np.quantile(seconds, 0.95):.3g} s"
+    threads = judged.settings.threads
+    source = f"forward, backward and enlarging at batch 1, {threads} thread{'s' if threads > 1 else ''}, networks and methods in turns"
+    met = measurement("met", found, unit="images", model=role, by=method, better="lower", source=source, reason=reason)
+    return _measured(met, len(seconds))
+
+
+def _ratios(taken: dict[tuple[str, str], np.ndarray]) -> list[Measurement]:
+    """Compare methods on one network, and teacher and student by one method."""
+    found = []
+    for role, method in taken:
+        if method != REFERENCE and (role, REFERENCE) in taken:
+            a, b = taken[role, method], taken[role, REFERENCE]
+            found.append(_ratio(a, b, model=role, by=f"{method} / {REFERENCE}", better="lower"))
+        if role == "teacher" and ("student", method) in taken:
+            a, b = taken["teacher", method], taken["student", method]
+            found.append(_ratio(a, b, model="teacher / student", by=method, better="higher"))
+    return found
+
+
+def _ratio(a: np.ndarray, b: np.ndarray, **facts: Any) -> Measurement:
+    found = timing.over_repeats(lambda counts: weighted_median(counts, a) / weighted_median(counts, b), len(a), unit="images")
+    reason = f"medians {np.median(a):.3g} s and {np.median(b):.3g} s"
+    row = measurement("met_ratio", found, unit="images", source="medians over the same images", reason=reason, **facts)
+    return _measured(row, len(a))
+
+
+def _measured(row: Measurement, n: int) -> Measurement:
+    return replace(row, method=f"measured on {n} images; {row.method}".rstrip("; "))
