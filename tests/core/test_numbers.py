@@ -51,7 +51,7 @@ def test_rounded_zero_has_no_sign():
 
 @pytest.mark.parametrize(
     ("printed", "expected"),
-    [(numbers.ratio(6.95, 0.334), "21x"), (numbers.ratio(32, 10), "3.2x"), (numbers.ratio(1, 2), "0.50x"), (numbers.number_of_bytes(1_345_000), "1.34 MB"),
+    [(numbers.ratio(6.95, 0.334), "21x"), (numbers.ratio(32, 10), "3.2x"), (numbers.ratio(1, 2), "0.50x"), (numbers.ratio(1, 459), "0.0022x"), (numbers.with_interval(Measurement("met_ratio", 7.4, 7.1, 7.8)), "7.40x [7.10, 7.80]"), (numbers.number_of_bytes(1_345_000), "1.34 MB"),
      (numbers.large_count(334_212), "0.334 M"), (numbers.large_count(5.31e8), "531 M"), (numbers.large_count(2.8e9), "2.80 G"), (numbers.duration(812), "13 min 32 s"),
      (numbers.duration(7509), "2 h 05 min"), (numbers.duration(0.0041), "4.10 ms"), (numbers.duration(0), "0 s"), (numbers.duration(8), "8 s"), (numbers.duration(0.42), "0.4 s"), (numbers.duration(59.96), "1 min 00 s"), (numbers.plural(1, "subjects"), "1 subject"), (numbers.plural(1204, "images"), "1,204 images")],
 )  # fmt: skip

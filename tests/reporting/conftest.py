@@ -99,6 +99,19 @@ def _measurements(classes: tuple[str, ...], methods: tuple[str, ...]) -> list[Me
                                   ("mask_fidelity_top20", (0.8, 0.71, 0.78), 0.05), ("mask_fidelity_agreement", (0.92, 0.84, 0.9), 0.04),
                                   ("met", (0.031, 0.0042, 0.0041), 0.001)):  # fmt: skip
             found += _spread(name, dict(zip(networks, three, strict=True)), half, by=method)
+        for control in ("random_smooth", "centre_prior"):
+            if method == methods[0]:
+                for name, three in (
+                    ("mask_fidelity", (0.7, 0.72, 0.71)),
+                    ("mask_fidelity_area", (0.5, 0.5, 0.5)),
+                    ("mask_fidelity_top20", (0.62, 0.64, 0.63)),
+                ):
+                    found += _spread(name, dict(zip(networks, three, strict=True)), 0.04, by=control)
+        for number, stratum in enumerate(classes):
+            for name, value in (("mask_fidelity", 0.9), ("mask_fidelity_area", 0.33)):
+                found += _spread(
+                    name, dict.fromkeys(networks, value - 0.02 * number), 0.06, by=method, stratum=stratum, n_images=30, n_units=9
+                )
     found += _spread("mask_share", {"": 0.022}, 0.004)
     costs = (("parameters", (6_957_956, 334_212, 334_212)), ("multiply_adds", (5.31e8, 2.4e7, 2.4e7)), ("file_size", (28_100_000, 1_345_000, 1_345_000)),
              ("latency_p50", (28.1, 3.12, 3.11)), ("latency_p95", (31.4, 3.6, 3.58)), ("throughput", (48.0, 810.0, 812.0)), ("peak_memory", (9.1e7, 1.1e7, 1.1e7)))  # fmt: skip
@@ -108,6 +121,74 @@ def _measurements(classes: tuple[str, ...], methods: tuple[str, ...]) -> list[Me
         better = "higher" if name == "throughput" else "lower"
         found += [Measurement(name, float(v), model=m, method=method, better=better) for m, v in zip(networks, three, strict=True)]  # type: ignore[arg-type]
     return found
+
+
+# By method: student minus teacher in fidelity, and teacher over student in time, each with an interval that decides or doesn't.
+EASIER = {"average_feature_map": ((0.002, -0.021, 0.025), (7.4, 7.1, 7.8)), "grad_cam": ((-0.041, -0.066, -0.018), (7.6, 7.2, 8.0)),
+          "gradient_shap": ((0.052, 0.024, 0.081), (9.1, 8.8, 9.5)), "kernel_shap": ((None, None, None), (8.8, 8.6, 9.1))}  # fmt: skip
+SECONDS = {"gradient_shap": (1.31, 0.144, 0.145), "kernel_shap": (14.2, 1.62, 1.61)}
+
+
+def _comparisons(methods: tuple[str, ...]) -> list[Measurement]:
+    """Return what "Is the student easier to explain?" rests on."""
+    found: list[Measurement] = []
+    of_maps = {
+        "n_images": 118,
+        "n_units": 31,
+        "unit": "subjects",
+        "method": "bootstrap by subject, 2000",
+        "source": "paired on the same images",
+    }
+    timed = {"n_images": 20, "n_units": 20, "unit": "images", "method": "measured on 20 images; bootstrap by image, 2000"}
+    for method in methods:
+        (value, low, high), (times, least, most) = EASIER[method]
+        why = "not judged: every map of the student is dead" if value is None else "Wilcoxon on subjects, Holm over 4: p = 0.013"
+        found.append(
+            Measurement("mask_fidelity_top20_difference", value, low, high, model="student - teacher", by=method, reason=why, **of_maps)
+        )
+        found.append(Measurement("met_ratio", times, least, most, model="teacher / student", by=method, **timed))
+        for name in ("pointing_game_difference", "iou_difference"):
+            found.append(Measurement(name, 0.01, -0.04, 0.06, model="student - teacher", by=method, **of_maps))
+    for method, three in SECONDS.items():
+        if method in methods:
+            for model, seconds in zip(("teacher", "base", "student"), three, strict=True):
+                share = 1000 * seconds / (31 if model == "teacher" else 4.2)
+                found.append(
+                    Measurement(
+                        "met",
+                        seconds,
+                        0.97 * seconds,
+                        1.04 * seconds,
+                        model=model,
+                        by=method,
+                        better="lower",
+                        reason="median and p95 here",
+                        **timed,
+                    )
+                )
+                found.append(
+                    Measurement("met_ratio", share, 0.95 * share, 1.05 * share, model=model, by=f"{method} / average_feature_map", **timed)
+                )
+                found.append(
+                    Measurement(
+                        "completeness_gap",
+                        0.021,
+                        0.015,
+                        0.034,
+                        model=model,
+                        by=method,
+                        better="lower",
+                        reason="too small to say on 7 of 118 images",
+                        **of_maps,
+                    )
+                )
+    return found
+
+
+def _with_comparisons(classes: tuple[str, ...], methods: tuple[str, ...]) -> list[Measurement]:
+    compared = _comparisons(methods)
+    known = {(m.name, m.by, m.model) for m in compared}
+    return [m for m in _measurements(classes, methods) if m.stratum != "all" or (m.name, m.by, m.model) not in known] + compared
 
 
 VERDICTS = [
@@ -130,8 +211,10 @@ def make_record(
     leak: bool = False,
     grids: tuple[int, int] = (6, 8),
     colour: bool = False,
+    shap: bool = False,
 ) -> RunRecord:
-    """Return a run on `n` test images; `grids` are the sides of the teacher's and the small networks' maps."""
+    """Return a run on `n` test images; `grids` are the sides of the teacher's and the small networks' maps, `shap` adds two full-grid methods."""
+    methods = ("average_feature_map", "grad_cam", *(("gradient_shap", "kernel_shap") if shap else ()))
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, len(classes), n)
     images, masks = _slices(rng, np.minimum(targets, 3))
@@ -152,11 +235,18 @@ def make_record(
                 maps[::17] = 0.0
             layer = "denseblock3" if role == "teacher" else "conv4"
             explanations.append(Explanation(maps, logits["teacher"].argmax(1), role, method, layer, (SIDE, SIDE), signed=signed))
+    for method in methods[2:]:
+        for role in logits:
+            maps = _maps(rng, masks, SIDE if method == "gradient_shap" else 12, sharp=sharp[role], signed=True, strength=0.01)
+            maps = np.ascontiguousarray(maps.repeat(SIDE // maps.shape[1], 1).repeat(SIDE // maps.shape[2], 2))
+            if method == "kernel_shap" and role == "student":
+                maps[3::9] = 0.0
+            explanations.append(Explanation(maps, logits["teacher"].argmax(1), role, method, "", (SIDE, SIDE), signed=True))
     small = min(grids) < 6
     similarity = {
         (role, m): np.full(n, np.nan) if small else np.clip(rng.normal(mean, 0.17, n), -0.3, 0.97)
         for role, mean in (("student", 0.6), ("base", 0.4))
-        for m in ("average_feature_map", "grad_cam")
+        for m in methods
     }
     similarity["student", "grad_cam"][5] = np.nan
     similarity["base", "grad_cam"][::17] = np.nan
@@ -243,7 +333,7 @@ def make_record(
     return RunRecord(
         title="phantom", created="2026-11-25 22:40", command="pellucid run phantom.toml distill.alpha=0.4", task=Task("single", classes), settings=settings, data=data,
         contact={c: images[targets == k][:8] for k, c in enumerate(classes)}, audit=audit, duplicates=[(p, images[k], images[k + 1]) for k, p in enumerate(pairs)],
-        networks=networks, targets=cases.targets, logits=cases.logits, cases=cases, measurements=_measurements(classes, ("average_feature_map", "grad_cam")), verdicts=VERDICTS,
+        networks=networks, targets=cases.targets, logits=cases.logits, cases=cases, measurements=_with_comparisons(classes, methods), verdicts=VERDICTS,
         stages=[StageRecord("data", "d41d8cd98f00", 3.2, False), StageRecord("teacher", "9e107d9d372b", 812.0, True), StageRecord("base", "e4d909c290d0", 190.4, False), StageRecord("student", "c3fcd3d76192", 201.7, False), StageRecord("explain", "ab56b4d92b40", 9.1, False)],
         versions={"pellucid": "0.1.0", "python": "3.11.9", "torch": "2.14.1", "machine": "2 cores, Linux"},
     )  # fmt: skip
@@ -253,6 +343,12 @@ def make_record(
 def record() -> RunRecord:
     """A run with 118 test images: more than the page shows as plain pictures."""
     return make_record()
+
+
+@pytest.fixture(scope="session")
+def transparent() -> RunRecord:
+    """A run with SHAP beside the other methods, at the images' full grid."""
+    return make_record(n=64, shap=True)
 
 
 @pytest.fixture(scope="session")

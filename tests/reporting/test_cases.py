@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,42 @@ def test_chosen_cases_fit_and_cover_the_ranking(record, most, all_of_them):
     assert (len(rows) == len(record.cases.ids)) is all_of_them
     assert sum(map(len, texts)) <= most
     assert max(order.index(row) for row in rows) > 90
+
+
+def test_full_grid_maps_are_pooled_with_their_sign():
+    """A checkerboard of +3 and -1 is +1 on average: what speaks against the class weighs against what speaks for it."""
+    single = np.where(np.indices((128, 128)).sum(0) % 2, 3.0, -1.0)
+    single[:2, :2] = -4.0
+    kept = maps.pooled(single)
+    assert kept.shape == (64, 64)
+    assert kept[0, 0] == -4.0 and set(kept.ravel()[1:].tolist()) == {1.0}
+
+
+def test_a_row_says_which_grid_its_maps_were_pooled_from(transparent):
+    """The map's own grid stands beside the one it is drawn at, and the scale is that of what is drawn."""
+    row = CaseBook(transparent).case(6).rows[2]
+    assert row.method == "gradient_shap"
+    assert set(row.grids.values()) == {"96x96, drawn at 48x48"}
+    assert row.places["student"].shape == (48, 48)
+    assert max(places.max() for places in row.places.values()) == 255 or min(places.min() for places in row.places.values()) == 0
+
+
+def test_maps_are_kept_coarser_where_all_cases_would_not_fit(transparent):
+    """All cases with coarser maps are worth more than some with finer ones; the layers follow."""
+    cases = transparent.cases
+    many = 25
+    repeated = replace(
+        transparent,
+        cases=replace(
+            cases, ids=cases.ids * many, targets=np.tile(cases.targets, many), logits={k: np.tile(v, (many, 1)) for k, v in cases.logits.items()},
+        ),
+    )  # fmt: skip
+    assert CaseBook(transparent).side == 64
+    assert CaseBook(repeated).side == 32
+    assert CaseBook(repeated).case(6).rows[2].grids["student"] == "96x96, drawn at 32x32"
+    assert [layer.grid for layer in CaseBook(repeated).case(6).layers] == [
+        "96x96, drawn at 32x32", "48x48, drawn at 24x24", "24x24", "12x12", "6x6",
+    ]  # fmt: skip
 
 
 def test_who_was_right_follows_truth(record):

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from pellucid.core.records import Measurement
+from pellucid.reporting import page as pages
+from pellucid.reporting.citations import SOURCES, bibtex, entries
 from pellucid.reporting.page import render, write
-from pellucid.reporting.sections import _panel_by_method, cost_table, counts_table
+from pellucid.reporting.sections import cost_table, counts_table, further_of_maps, panel_by_method
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -185,7 +187,7 @@ def test_remarks_name_their_figures_shortly():
         Measurement("iou", 0.2, by="centre_prior", reason="knows nothing"),
         Measurement("iou", None, by="other", model="base", reason="no masks"),
     ]
-    panel = _panel_by_method("iou", found)
+    panel = panel_by_method("iou", found)
     assert panel.remarks == ["Grad-CAM: positive part", "Control: the centre: knows nothing"]
     assert panel.notes == ["Other: undefined: no masks"]
 
@@ -197,3 +199,66 @@ def test_cost_says_gain_or_loss(record):
     assert last["Parameters"] == "21x smaller"
     assert last["Latency, median"] == "2.0x slower"
     assert last["Throughput"] == "17x faster"
+
+
+def test_page_holds_as_many_cases_as_there_is_room_for(transparent, monkeypatch):
+    """Whatever pictures and tables take, the whole stays within the limit, and the page says how many cases it holds."""
+    assert "All 64 test images" in render(transparent)
+    monkeypatch.setattr(pages, "MOST_PAGE", 4_000_000)
+    page = render(transparent)
+    held = int(re.search(r"(\d+) cases of 64 test images", page)[1])
+    assert 24 <= held < 64
+    assert len(page.encode()) <= 4_010_000
+
+
+def test_easier_is_answered_in_words_before_its_charts(transparent):
+    """The question stands as a heading; under it the answers, then the charts, each with how to read it."""
+    section = re.search(r'<h3 id="easier">.*?</section>', render(transparent), re.S)[0]
+    said = re.sub(r"<[^>]+>", " ", section)
+    places = [
+        said.index(text)
+        for text in ("Is the student easier to explain?", "Easier with GradientSHAP", "Fidelity at 20 % area", "Right of the line")
+    ]
+    assert places == sorted(places)
+
+
+def test_layers_stand_in_the_page_without_a_script(transparent, tmp_path):
+    """The panel of layers is a figure of the page and a file; the explanation of its scales stands with it."""
+    page = write(transparent, tmp_path).read_text(encoding="utf-8")
+    figure = re.search(r'<details class="panel-figure">.*?</details>', page, re.S)[0]
+    assert "Every layer of the student, on 20 fixed images" in figure and "Case 0057" in figure and "no signal" in figure
+    assert (tmp_path / "report/figures/layers.svg").read_text(encoding="utf-8").startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+
+
+def test_methods_that_read_the_input_say_so(transparent):
+    """SHAP has no layer; its maps are pooled for the page, and the caption names both grids."""
+    page = render(transparent)
+    assert "student at the input, grid 96x96" in page
+    assert "96x96, drawn at 48x48" in page
+
+
+def test_shap_gap_is_printed_with_how_many_images_cannot_say(transparent):
+    """The gap stands in full view, not folded away."""
+    panel = re.search(r'<div class="panel">\s*<h4>Completeness gap</h4>.*?</div>', render(transparent), re.S)[0]
+    assert "0.021 [0.015, 0.034]" in panel and '<p class="meaning note">too small to say on 7 of 118 images</p>' in panel
+
+
+def test_figures_with_a_panel_are_not_repeated_among_further_ones(transparent):
+    """What decides "easier" has its chart; only the base's differences would go to the table of further measures."""
+    assert further_of_maps(transparent) is None
+    extra = [replace(m, model="student - base") for m in transparent.measurements if m.name == "iou_difference"]
+    table = further_of_maps(replace(transparent, measurements=extra))
+    assert len(table.rows) == len(extra)
+    assert "student - base: The student's figure minus" in table.caption
+
+
+def test_citations_follow_the_methods(record, transparent):
+    """SHAP brings Lundberg & Lee and captum, its superpixels SLIC; a run without SHAP cites none of them."""
+    assert all(f"{{{key}," in bibtex(transparent) for key in ("lundberg2017", "kokhlikyan2020", "achanta2012"))
+    assert "lundberg2017" not in bibtex(record)
+
+
+def test_all_cited_keys_are_there():
+    """Each key that a method may bring has its entry."""
+    everything = {key for keys in SOURCES.values() for key in keys}
+    assert everything <= set(entries())

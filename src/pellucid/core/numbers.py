@@ -9,6 +9,8 @@ from pellucid.core.records import Measurement
 
 # Names whose figure is a difference, besides those that end in _difference: printed with their sign.
 SIGNED = {"transferred"}
+# Names whose figure says how many times one thing is another: printed as ``3.2x``.
+RATIOS = {"met_ratio"}
 
 
 def is_signed(measurement: Measurement) -> bool:
@@ -57,12 +59,14 @@ def with_interval(measurement: Measurement, places: int | None = None) -> str:
     '0.912 [0.874, 0.941]'
     >>> with_interval(Measurement("auc", None, reason="no image of class ring in test"))
     'undefined: no image of class ring in test'
+    >>> with_interval(Measurement("met_ratio", 3.21, 2.94, 3.52))
+    '3.21x [2.94, 3.52]'
     """
     if measurement.value is None or not math.isfinite(measurement.value):
         return undefined(measurement)
     places = decimals([measurement]) if places is None else places
     signed = is_signed(measurement)
-    text = figure(measurement.value, places, signed=signed)
+    text = figure(measurement.value, places, signed=signed) + ("x" if measurement.name in RATIOS else "")
     if measurement.low is None or measurement.high is None:
         return text
     return f"{text} [{figure(measurement.low, places, signed=signed)}, {figure(measurement.high, places, signed=signed)}]"
@@ -103,10 +107,12 @@ def three_figures(value: float) -> str:
 
 
 def ratio(numerator: float, denominator: float) -> str:
-    """Print how many times one is the other: ``3.2x``, from ten on ``21x``."""
+    """Print how many times one is the other: ``3.2x``, from ten on ``21x``, below a tenth with two figures: ``0.0022x``."""
     if not denominator:
         return "undefined: division by zero"
     times = numerator / denominator
+    if 0 < times < 0.095:
+        return f"{times:.{min(6, 1 - math.floor(math.log10(times)))}f}x"
     return f"{times:,.0f}x" if times >= 9.95 else f"{times:.1f}x" if times >= 0.95 else f"{times:.2f}x"
 
 

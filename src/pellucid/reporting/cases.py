@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from pellucid.reporting.figures import maps
 from pellucid.stats.classification import softmax
 
 N_PLAIN = 24  # these are pictures in the page itself and need no JavaScript
-MOST_BYTES = 5_500_000  # for the numbers of all cases: the page as a whole stays below 10 MB
+MOST_BYTES = 5_500_000  # about what the page can hold of all cases' numbers
+SIDES = (maps.LARGEST_SIDE, 48, 32)  # what the page may keep of a map with more cells: the most at which all cases fit
+BESIDE = 4_000  # about the bytes of a case without its maps: thumbnail, names, probabilities
 WHO = {"both": "both right", "teacher": "only the teacher right", "student": "only the student right", "neither": "both wrong"}
 
 
@@ -30,7 +33,7 @@ class Row:
     places : dict of role -> uint8 array [h, w] or None
         Places in the colour table; None where the map is dead.
     grids : dict of role -> str
-        Each map's own grid, e.g. ``6x6``.
+        Each map's own grid, e.g. ``6x6``; with the one it is drawn at where that is coarser: ``224x224, drawn at 56x56``.
     alike : dict of role -> float or None
         Similarity to the teacher's map of student and base; None where not judged.
     """
@@ -40,6 +43,15 @@ class Row:
     places: dict[str, np.ndarray | None]
     grids: dict[str, str]
     alike: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The average feature map of one of the student's layers for one case; `places` (uint8 [h, w]) is None where it is dead."""
+
+    name: str
+    grid: str
+    places: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class Case:
     image: np.ndarray
     outline: str
     rows: list[Row]
-    layers: list[tuple[str, np.ndarray | None]] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
     layer_scale: maps.Scale | None = None
 
     @property
@@ -78,6 +90,7 @@ class CaseBook:
         self.methods = list(dict.fromkeys(e.method for e in self.cases.explanations))
         self.by_key = {(e.model, e.method): e for e in self.cases.explanations}
         self.probabilities = {role: softmax(self.cases.logits[role]) for role in self.roles}
+        self._dead_maps: dict[int, np.ndarray] = {}
         unknown = np.full(len(self), np.nan)
         self.alike = {
             (role, method): np.asarray(self.cases.similarity.get((role, method), unknown), np.float64)
@@ -88,6 +101,16 @@ class CaseBook:
 
     def __len__(self) -> int:
         return len(self.cases.ids)
+
+    @cached_property
+    def side(self) -> int:
+        """Return how many cells a side the page keeps of a map: 64 at most, fewer where the cases would not all fit."""
+        shapes = [e.maps.shape[1:] for e in self.cases.explanations]
+        for most in SIDES:
+            cells = sum(maps.pooled(np.broadcast_to(np.float32(0), shape), most).size for shape in shapes)
+            if len(self) * (cells * 4 / 3 + BESIDE) < MOST_BYTES:
+                return most
+        return SIDES[-1]
 
     @property
     def lead(self) -> str | None:
@@ -127,9 +150,7 @@ class CaseBook:
     def case(self, index: int) -> Case:
         """Return one case."""
         c = self.cases
-        layers = [(e, e.maps[c.panel_rows.index(index)]) for e in c.panel] if index in c.panel_rows else []
-        ready = [(e.layer, maps.relative(single) if np.isfinite(single).all() and np.ptp(single) > 0 else None) for e, single in layers]
-        scale = maps.common_scale([single for _, single in ready if single is not None], signed=False) if ready else None
+        layers, scale = self._layers(index)
         return Case(
             index=index,
             name=c.ids[index],
@@ -140,27 +161,45 @@ class CaseBook:
             image=c.images[index],
             outline=maps.outline(c.masks[index]) if c.masks is not None else "",
             rows=[self._row(method, index) for method in self.methods],
-            layers=[(name, maps.levels(single, scale) if single is not None and scale else None) for name, single in ready],
+            layers=layers,
             layer_scale=scale,
         )
+
+    def relative(self, explanation: Explanation, row: int) -> np.ndarray | None:
+        """Return one map as the page draws it, float [h, w] in multiples of its own mean, no finer than the page keeps; None if it is dead."""
+        if self._dead(explanation)[row]:
+            return None
+        return maps.relative(maps.pooled(explanation.maps[row], self.side))
+
+    def _layers(self, index: int) -> tuple[list[Layer], maps.Scale | None]:
+        """Return the student's layers for a case of the fixed panel, on one scale; nothing for any other case."""
+        if index not in self.cases.panel_rows:
+            return [], None
+        row = self.cases.panel_rows.index(index)
+        ready = [(e, self.relative(e, row)) for e in self.cases.panel]
+        scale = maps.common_scale([single for _, single in ready if single is not None], signed=False)
+        return [
+            Layer(e.layer, maps.drawn_text(e.maps.shape, self.side), None if single is None else maps.levels(single, scale))
+            for e, single in ready
+        ], scale
 
     def _row(self, method: str, index: int) -> Row:
         there = {role: self.by_key[role, method] for role in self.roles if (role, method) in self.by_key}
         signed = any(e.signed for e in there.values())
-        alive = {role: maps.relative(e.maps[index]) for role, e in there.items() if not self._dead(e)[index]}
+        alive = {role: single for role, e in there.items() if (single := self.relative(e, index)) is not None}
         scale = maps.common_scale(list(alive.values()), signed=signed)
         return Row(
             method=method,
             scale=scale,
             places={role: maps.levels(alive[role], scale) if role in alive else None for role in there},
-            grids={role: maps.grid_text(e.maps.shape) for role, e in there.items()},
+            grids={role: maps.drawn_text(e.maps.shape, self.side) for role, e in there.items()},
             alike={role: _or_none(self.alike[role, method][index]) for role in there if role != "teacher"},
         )
 
     def _dead(self, explanation: Explanation) -> np.ndarray:
-        if not hasattr(self, "_dead_maps"):
-            self._dead_maps = {(e.model, e.method): e.dead for e in self.cases.explanations}
-        return self._dead_maps[explanation.model, explanation.method]
+        if id(explanation) not in self._dead_maps:
+            self._dead_maps[id(explanation)] = explanation.dead
+        return self._dead_maps[id(explanation)]
 
 
 def chosen(book: CaseBook, *, most_bytes: int = MOST_BYTES) -> tuple[list[int], list[str]]:
@@ -210,7 +249,7 @@ def as_numbers(case: Case, *, thumbnail: bool) -> dict[str, Any]:
             }
             for row in case.rows
         ],
-        "layers": [[name, _packed(places)] for name, places in case.layers],
+        "layers": [[layer.name, _packed(layer.places), layer.grid] for layer in case.layers],
         "layer_hi": round(case.layer_scale.high, 3) if case.layer_scale else 0,
     }
 

@@ -15,6 +15,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "logit_kd": ("hinton2015",),
     "average_feature_map": ("jiang2025",),
     "grad_cam": ("selvaraju2017",),
+    "gradient_shap": ("lundberg2017", "kokhlikyan2020"),
+    "kernel_shap": ("lundberg2017", "kokhlikyan2020", "achanta2012"),
     "met": ("jiang2025",),
     "pointing_game": ("zhang2018",),
     "relevance_mass": ("arras2022",),
@@ -31,14 +33,15 @@ def bibtex(record: RunRecord) -> str:
     wanted = {key for name in used for start, keys in SOURCES.items() if _names(name, start) for key in keys}
     if any(m.method.startswith("bootstrap") for m in record.measurements):
         wanted.add("efron1994")
-    entries = _entries()
-    return "\n\n".join(entries[key] for key in sorted(wanted) if key in entries)
+    known = entries()
+    return "\n\n".join(known[key] for key in sorted(wanted) if key in known)
 
 
 def _names(name: str, start: str) -> bool:
     return name == start or (start in ("densenet", "resnet") and name.startswith(start))
 
 
-def _entries() -> dict[str, str]:
+def entries() -> dict[str, str]:
+    """Return every BibTeX entry by its key."""
     text = resources.files("pellucid.reporting").joinpath("templates", "citations.bib").read_text(encoding="utf-8")
     return {match["key"]: match[0].strip() for match in re.finditer(r"@\w+\{(?P<key>\w+),.*?^\}", text, re.S | re.M)}

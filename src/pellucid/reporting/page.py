@@ -13,12 +13,14 @@ from markupsafe import Markup
 from pellucid.core import numbers
 from pellucid.core.files import write_text
 from pellucid.core.records import RunRecord
-from pellucid.reporting import citations, sections, words
+from pellucid.reporting import citations, paper, sections, words
 from pellucid.reporting.cases import N_PLAIN, WHO, Case, CaseBook, Row, chosen, data_uri
-from pellucid.reporting.figures import maps
+from pellucid.reporting.easier import easier
+from pellucid.reporting.figures import layers, maps
 from pellucid.reporting.html import environment, in_script, table_data, template
-from pellucid.reporting.tables import Table, measurements_csv, to_csv, to_latex
+from pellucid.reporting.tables import Table, latex_file, measurements_csv, to_csv
 
+MOST_PAGE = 9_800_000  # bytes: the page is to stay below 10 MB
 MOST_PAIRS = 12  # duplicates shown side by side
 LEAK_BY_IMAGE = (
     "The split is by image, so images of one subject can stand in training and test: the figures below cannot be believed for new subjects."
@@ -42,31 +44,38 @@ def render(record: RunRecord) -> str:
 
 
 def _rendered(record: RunRecord, book: CaseBook, tables: list[Table]) -> str:
-    rows, as_json = chosen(book)
-    return environment().get_template("page.html.jinja").render(
-        record=record,
-        header=header(record),
-        banners=banners(record),
-        verdicts=record.verdicts,
-        median=median_case(record, book),
-        accuracy=sections.accuracy(record, book),
-        explanation=sections.explanation(record, book),
-        plain=[_drawn(book, book.case(i)) for i in rows[:N_PLAIN]],
-        browser=_browser(record, book, rows),
-        data=_data(record),
-        made=_made(record),
-        tables={table.name: table for table in tables},
-        n_pairs=MOST_PAIRS,
-        case_data=Markup(in_script(f'{{"about": {json.dumps(_about(record, book))}, "cases": [{",".join(as_json)}]}}')),
-        table_data=table_data(tables),
-        gradients=Markup(_gradients()),
-        style=Markup(template("style.css")),
-        script=Markup(template("tables.js") + template("page.js")),
-    )  # fmt: skip
+    page = environment().get_template("page.html.jinja")
+    first = [int(i) for i in book.disagreement()[:N_PLAIN]]
+    content = {
+        "record": record,
+        "header": header(record),
+        "banners": banners(record),
+        "verdicts": record.verdicts,
+        "median": median_case(record, book),
+        "accuracy": sections.accuracy(record, book),
+        "explanation": sections.explanation(record, book),
+        "easier": easier(record),
+        "layers": {"figure": layers.layers_figure(book, layers.ON_PAGE), "caption": layers.caption(book)},
+        "plain": [_drawn(book, book.case(i)) for i in first],
+        "data": _data(record),
+        "made": _made(record),
+        "tables": {table.name: table for table in tables},
+        "n_pairs": MOST_PAIRS,
+        "table_data": table_data(tables),
+        "gradients": Markup(_gradients()),
+        "style": Markup(template("style.css")),
+        "script": Markup(template("tables.js") + template("page.js")),
+    }
+    about = json.dumps(_about(record, book))
+    # The cases get the room that all else leaves: how much that is depends on pictures and tables.
+    without = page.render(**content, browser=_browser(record, book, first), case_data=about)
+    rows, as_json = chosen(book, most_bytes=MOST_PAGE - len(without.encode()))
+    cases = Markup(in_script(f'{{"about": {about}, "cases": [{",".join(as_json)}]}}'))
+    return page.render(**content, browser=_browser(record, book, rows), case_data=cases)
 
 
 def write(record: RunRecord, folder: Path, *, name: str = "report.html") -> Path:
-    """Write the page (``report.html``, or `name`), ``report/data/*.csv``, ``tables.tex`` and ``measurements.csv`` into a folder, each whole or not at all.
+    """Write the page (``report.html``, or `name`), ``report/data/*.csv``, ``report/figures/layers.svg``, ``tables.tex`` and ``measurements.csv`` into a folder, each whole or not at all.
 
     Returns
     -------
@@ -85,7 +94,9 @@ def write(record: RunRecord, folder: Path, *, name: str = "report.html") -> Path
         write_text(folder / "report" / "data" / f"{table.name}.csv", to_csv(table))
     write_text(folder / "report" / "data" / "training.csv", training_csv(record))
     write_text(folder / "measurements.csv", measurements_csv(record.measurements))
-    write_text(folder / "tables.tex", "\n".join(to_latex(table) for table in tables))
+    write_text(folder / "tables.tex", latex_file(tables))
+    if figure := layers.layers_figure(book):
+        write_text(folder / "report" / "figures" / "layers.svg", figure)
     write_text(folder / name, _rendered(record, book, tables), kind="report")
     return folder / name
 
@@ -94,6 +105,7 @@ def all_tables(record: RunRecord, book: CaseBook) -> list[Table]:
     """Return every table of the report that this run has something to say in."""
     named = sections.accuracy_names(record)
     made = [
+        paper.performance_table(record), paper.fidelity_table(record), paper.met_table(record),
         sections.accuracy_table(record, named), sections.per_class_table(record), sections.strata_table(record), sections.further_of_maps(record),
         sections.cost_table(record), sections.counts_table(record),
         sections.associations_table(record), sections.other_measures(record), sections.networks_table(record), sections.stages_table(record),

@@ -13,14 +13,16 @@ from pellucid.core import numbers
 from pellucid.core.records import ROLES, Measurement, RunRecord
 from pellucid.reporting import words
 from pellucid.reporting.cases import CaseBook
-from pellucid.reporting.figures import charts
+from pellucid.reporting.figures import charts, maps
 from pellucid.reporting.tables import Table
 from pellucid.stats.classification import confusion, softmax
 
 MOST_THUMBNAILS = 240  # of the contact sheet, over all classes
 _GAINS = {"parameters": ("smaller", "larger"), "multiply_adds": ("less work", "more work"), "file_size": ("smaller", "larger"),
           "latency_p50": ("faster", "slower"), "latency_p95": ("faster", "slower"), "throughput": ("faster", "slower"), "peak_memory": ("less", "more")}  # fmt: skip
-_WITH_PANEL = {"similarity", "transferred", "met", *words.LOCALISATION, *words.FAITHFULNESS}
+_WITH_PANEL = {"similarity", "transferred", "met", "completeness_gap", *words.LOCALISATION, *words.FAITHFULNESS}
+_ELSEWHERE = {"met_ratio"}  # in the table of times; the student's against the teacher's has a panel
+_WIDE = 20  # times of maps that differ by more than this factor stand on a logarithmic axis
 DIFFERENCES = ("student - teacher", "student - base", "base - teacher")
 
 
@@ -55,18 +57,18 @@ def accuracy(record: RunRecord, book: CaseBook) -> dict[str, Any]:
     right = {role: probabilities[role].argmax(1) == record.targets for role in book.roles}
     answers = [
         Panel(
-            _role_title(record, role),
+            role_title(record, role),
             charts.confusion(
                 confusion(record.targets, probabilities[role].argmax(1), record.task.n_classes),
-                record.task.classes, title=_role_title(record, role), role=_drawn_role(role),
+                record.task.classes, title=role_title(record, role), role=_drawn_role(role),
             ),
         )
         for role in book.roles
     ]  # fmt: skip
     reliability = [
         Panel(
-            _role_title(record, role),
-            charts.calibration(probabilities[role].max(1), right[role], title=_role_title(record, role), role=_drawn_role(role)),
+            role_title(record, role),
+            charts.calibration(probabilities[role].max(1), right[role], title=role_title(record, role), role=_drawn_role(role)),
         )
         for role in book.roles
     ]
@@ -84,7 +86,7 @@ def accuracy(record: RunRecord, book: CaseBook) -> dict[str, Any]:
 
 def explanation(record: RunRecord, book: CaseBook) -> dict[str, Any]:
     """Return the distributions of the section "Where they look": similarity, localisation and faithfulness, by method."""
-    of_maps = _of_maps(record)
+    found = of_maps(record)
     spread = []
     for method in book.methods:
         rows = [
@@ -109,12 +111,13 @@ def explanation(record: RunRecord, book: CaseBook) -> dict[str, Any]:
             for method in book.methods
         ],
         "spread": spread,
-        "similarity": [p for name in ("similarity", "transferred") if (p := _panel_by_method(name, of_maps, lines=[(0.0, "")] if name == "transferred" else []))],
-        "localisation": [p for name in words.LOCALISATION if (p := _panel_by_method(name, of_maps))],
-        "faithfulness": [p for name in words.FAITHFULNESS if (p := _panel_by_method(name, of_maps))],
+        "similarity": [p for name in ("similarity", "transferred") if (p := panel_by_method(name, found, lines=[(0.0, "")] if name == "transferred" else []))],
+        "localisation": [p for name in words.LOCALISATION if (p := panel_by_method(name, found))],
+        "faithfulness": [p for name in words.FAITHFULNESS if (p := panel_by_method(name, found))],
         "strata": strata_table(record) is not None,
-        "met": _panel_by_method("met", of_maps),
-        "basis": common_basis(m for m in of_maps if m.name in _WITH_PANEL - {"met"}),
+        "met": met_panel([m for m in found if m.name == "met"]),
+        "gap": gap_panel([m for m in found if m.name == "completeness_gap"]),
+        "basis": common_basis(m for m in found if m.name in _WITH_PANEL - {"met"}),
         "has_masks": record.cases.masks is not None and bool(record.cases.masks.any()),
         "further": further_of_maps(record) is not None,
     }  # fmt: skip
@@ -128,7 +131,30 @@ def accuracy_names(record: RunRecord) -> list[str]:
 
 def further_of_maps(record: RunRecord) -> Table | None:
     """Return the measures of maps that have no chart of their own."""
-    return further_table([m for m in _of_maps(record) if m.name not in _WITH_PANEL])
+    return further_table([m for m in of_maps(record) if m.name not in _WITH_PANEL | _ELSEWHERE and (m.name, m.model) not in words.EASIER])
+
+
+def met_panel(found: Sequence[Measurement]) -> Panel | None:
+    """Return the times of maps by method; on a logarithmic axis where they lie far apart, as those of SHAP do."""
+    if not found:
+        return None
+    ends = [v for m in found for v in (m.value, m.low, m.high) if v is not None]
+    wide = bool(ends) and 0 < _WIDE * min(ends) < max(ends)
+    rows: list[charts.Dot | str] = []
+    for method in dict.fromkeys(m.by for m in found):
+        rows.append(words.method_name(method))
+        for m in sorted((m for m in found if m.by == method), key=lambda m: _place(m.model)):
+            value, low, high = (None if v is None else v * 1000 for v in (m.value, m.low, m.high))
+            rows.append(charts.Dot(m.model, words.role_of(m.model), value, low, high, in_unit_with_interval(m).split(":")[0]))
+    title = f"{words.measure_name('met')}, in milliseconds{' (each step is ten times as long)' if wide else ''}"
+    chart = charts.dots(rows, title=title, logarithmic=wide)
+    return with_remarks(Panel(title, chart, words.measure_meaning("met")), found)
+
+
+def gap_panel(found: Sequence[Measurement]) -> Panel | None:
+    """Return how far SHAP's values are from adding up, with on how many images that can't be said in full view."""
+    panel = panel_by_method("completeness_gap", found)
+    return replace(panel, notes=[*panel.notes, *panel.remarks], remarks=[]) if panel else None
 
 
 def cost_table(record: RunRecord) -> Table | None:
@@ -141,7 +167,7 @@ def cost_table(record: RunRecord) -> Table | None:
         by_role = {m.model: m for m in of_cost if m.name == name}
         if not by_role:
             continue
-        cells = [_cost_cell(by_role.get(role)) for role in roles]
+        cells = [in_unit_with_interval(by_role.get(role)) for role in roles]
         teacher, student = (_value(by_role.get(role)) for role in ("teacher", "student"))
         times = _gain(name, teacher, student) if teacher and student else ""
         rows.append((words.measure_name(name), *cells, times))
@@ -150,7 +176,7 @@ def cost_table(record: RunRecord) -> Table | None:
                 how.setdefault(m.method, {})[words.measure_name(name).split(",")[0].lower()] = True
     if not rows:
         return None
-    columns = ("", *(_role_title(record, role) for role in roles), "Student against teacher")
+    columns = ("", *(role_title(record, role) for role in roles), "Student against teacher")
     made = "; ".join(f"{', '.join(names)}: {method}" for method, names in how.items())
     caption = "Size and speed of each network. 1 MB is 10^6 bytes." + (f" How: {made}." if made else "")
     return Table("cost", caption, columns, tuple(rows))
@@ -170,8 +196,8 @@ def per_class_table(record: RunRecord) -> Table | None:
             by_name = {m.name: m for m in found if m.stratum == stratum and m.model == role}
             if not by_name:
                 continue
-            n = numbers.basis(*_n_of(by_name.values())).removeprefix("n = ")
-            cells = [_cell(by_name.get(name), places[name]) for name in names]
+            n = numbers.basis(*n_of(by_name.values())).removeprefix("n = ")
+            cells = [cell(by_name.get(name), places[name]) for name in names]
             rows.append((stratum, role, n, *cells))
     caption = "Each class by itself. " + interval_sentence(found)
     return Table(
@@ -189,11 +215,11 @@ def accuracy_table(record: RunRecord, names: Sequence[str]) -> Table | None:
         places = numbers.decimals([*plain, *apart])
         by_model = {m.model: m for m in plain} | {m.model: m for m in apart}
         if by_model:
-            rows.append((words.measure_name(name), *(_cell(by_model.get(model), places) for model in (*roles, *gaps))))
+            rows.append((words.measure_name(name), *(cell(by_model.get(model), places) for model in (*roles, *gaps))))
     if not rows:
         return None
-    caption = f"{numbers.basis(*_n_of(whole))}. " + interval_sentence(whole)
-    return Table("accuracy", caption, ("Measure", *(_role_title(record, role) for role in roles), *gaps), tuple(rows))
+    caption = f"{numbers.basis(*n_of(whole))}. " + interval_sentence(whole)
+    return Table("accuracy", caption, ("Measure", *(role_title(record, role) for role in roles), *gaps), tuple(rows))
 
 
 def strata_table(record: RunRecord) -> Table | None:
@@ -207,8 +233,8 @@ def strata_table(record: RunRecord) -> Table | None:
     for method in dict.fromkeys(m.by for m in found):
         for stratum in dict.fromkeys(m.stratum for m in found if m.by == method):
             by_column = {(m.name, m.model): m for m in found if m.by == method and m.stratum == stratum}
-            n = numbers.basis(*_n_of(by_column.values())).removeprefix("n = ")
-            rows.append((words.method_name(method), stratum, n, *(_cell(by_column.get(c), places) for c in columns)))
+            n = numbers.basis(*n_of(by_column.values())).removeprefix("n = ")
+            rows.append((words.method_name(method), stratum, n, *(cell(by_column.get(c), places) for c in columns)))
     titles = [model if name == "similarity" else f"transferred ({model})" for name, model in columns]
     caption = "Similarity of maps to the teacher's (Spearman), by class and by who was right. " + interval_sentence(found)
     return Table("similarity_strata", caption, ("Method", "Images", "n", *titles), tuple(rows), text_columns=3)
@@ -227,8 +253,13 @@ def further_table(
         )
         for m in found
     ]  # fmt: skip
+    pairs = [f"{model}: {meaning}" for model in dict.fromkeys(m.model for m in found) if (meaning := words.comparison_meaning(model))]
     return Table(
-        name, caption + interval_sentence(found), ("Measure", "Method", "Of", "Images", "Figure", "n"), tuple(rows), text_columns=4
+        name,
+        " ".join([caption + interval_sentence(found), *pairs]),
+        ("Measure", "Method", "Of", "Images", "Figure", "n"),
+        tuple(rows),
+        text_columns=4,
     )
 
 
@@ -341,7 +372,8 @@ def interval_sentence(found: Iterable[Measurement]) -> str:
     return f"In brackets the 95 % interval ({'; '.join(methods)})." if methods else ""
 
 
-def _of_maps(record: RunRecord) -> list[Measurement]:
+def of_maps(record: RunRecord) -> list[Measurement]:
+    """Return the figures about maps, over all images."""
     return [m for m in record.measurements if m.stratum == "all" and (m.by or m.name in words.LOCALISATION)]
 
 
@@ -351,25 +383,30 @@ def _panel(
     if not found:
         return None
     places = numbers.decimals(found)
-    order = {model: k for k, model in enumerate((*ROLES, *DIFFERENCES))}
-    rows = [_dot(m, places) for m in sorted(found, key=lambda m: order.get(m.model, 99))]
+    rows = [_dot(m, places) for m in sorted(found, key=lambda m: _place(m.model))]
     meaning = words.measure_meaning(name) if meaning is None else meaning
-    return _with_remarks(Panel(title, charts.dots(rows, title=title, lines=lines), meaning), found)
+    return with_remarks(Panel(title, charts.dots(rows, title=title, lines=lines), meaning), found)
 
 
-def _panel_by_method(name: str, found: Sequence[Measurement], *, lines: Sequence[tuple[float, str]] = ()) -> Panel | None:
+def panel_by_method(name: str, found: Sequence[Measurement], *, lines: Sequence[tuple[float, str]] = ()) -> Panel | None:
+    """Return one measure of maps as a panel: a heading per method, a row per network; None where it wasn't measured."""
     of_name = [m for m in found if m.name == name]
     if not of_name:
         return None
     places = numbers.decimals(of_name)
-    order = {model: k for k, model in enumerate((*ROLES, "student ~ teacher", "base ~ teacher"))}
     rows: list[charts.Dot | str] = []
     for method in dict.fromkeys(m.by for m in of_name):
         if method:
             rows.append(words.method_name(method))
-        rows += [_dot(m, places) for m in sorted((m for m in of_name if m.by == method), key=lambda m: order.get(m.model, 99))]
+        rows += [_dot(m, places) for m in sorted((m for m in of_name if m.by == method), key=lambda m: _place(m.model))]
     title = words.measure_name(name)
-    return _with_remarks(Panel(title, charts.dots(rows, title=title, lines=lines), words.measure_meaning(name)), of_name)
+    return with_remarks(Panel(title, charts.dots(rows, title=title, lines=lines), words.measure_meaning(name)), of_name)
+
+
+def _place(model: str) -> int:
+    """Return where a row stands among those of its group: networks, then pairs, then differences."""
+    order = (*ROLES, "student ~ teacher", "base ~ teacher", *DIFFERENCES)
+    return order.index(model) if model in order else len(order)
 
 
 def _dot(m: Measurement, places: int) -> charts.Dot:
@@ -379,7 +416,8 @@ def _dot(m: Measurement, places: int) -> charts.Dot:
     return charts.Dot(label.replace("_", " "), words.role_of(m.model), m.value, m.low, m.high, short)
 
 
-def _with_remarks(panel: Panel, found: Sequence[Measurement]) -> Panel:
+def with_remarks(panel: Panel, found: Sequence[Measurement]) -> Panel:
+    """Return a panel with why its figures are undefined, and the remarks on the others."""
     return replace(panel, notes=_said(found, undefined=True), remarks=_said(found, undefined=False))
 
 
@@ -415,7 +453,7 @@ def _series(record: RunRecord, role: str, key: str, label: str) -> charts.Series
 def _where(book: CaseBook, method: str) -> str:
     """Say at which layer and on which grid each network's maps were read."""
     there = [(role, book.by_key[role, method]) for role in book.roles if (role, method) in book.by_key]
-    return "; ".join(f"{role} at {e.layer}, grid {e.maps.shape[1]}x{e.maps.shape[2]}" for role, e in there)
+    return "; ".join(f"{role} at {e.layer or 'the input'}, grid {maps.grid_text(e.maps.shape)}" for role, e in there)
 
 
 def _gain(name: str, teacher: float, student: float) -> str:
@@ -425,7 +463,8 @@ def _gain(name: str, teacher: float, student: float) -> str:
     return f"{numbers.ratio(better, worse)} {gain}" if better >= worse else f"{numbers.ratio(worse, better)} {loss}"
 
 
-def _cost_cell(m: Measurement | None) -> str:
+def in_unit_with_interval(m: Measurement | None) -> str:
+    """Print a cost with its unit and interval: ``28.1 ms [27.9, 28.4]``."""
     if m is None:
         return "not measured"
     if m.value is None:
@@ -437,7 +476,8 @@ def _cost_cell(m: Measurement | None) -> str:
     return f"{text} [{low}, {high}]"
 
 
-def _cell(m: Measurement | None, places: int) -> str:
+def cell(m: Measurement | None, places: int) -> str:
+    """Print a figure with its interval as a table does; nothing where it wasn't measured."""
     return "" if m is None else numbers.with_interval(m, places)
 
 
@@ -445,12 +485,14 @@ def _value(m: Measurement | None) -> float | None:
     return None if m is None else m.value
 
 
-def _n_of(found: Iterable[Measurement]) -> tuple[int, int, str]:
+def n_of(found: Iterable[Measurement]) -> tuple[int, int, str]:
+    """Return images, units and the units' name of the figure that rests on the most."""
     largest = max(found, key=lambda m: m.n_images, default=None)
     return (largest.n_images, largest.n_units, largest.unit) if largest else (0, 0, "images")
 
 
-def _role_title(record: RunRecord, role: str) -> str:
+def role_title(record: RunRecord, role: str) -> str:
+    """Return a network's name as a heading: ``Teacher (densenet121)``."""
     network = record.networks.get(role)
     return f"{role.capitalize()} ({network.architecture})" if network else role.capitalize()
 

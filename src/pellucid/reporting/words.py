@@ -33,7 +33,9 @@ MEASURES: dict[str, tuple[str, str]] = {
     "mask_fidelity_agreement": ("Same class after masking", "The share of images that keep their class when all that the map leaves dark is blurred."),
     "mask_fidelity_area": ("Area kept", "The mean of the map: how much of the image it keeps. A map that keeps everything is faithful without saying anything."),
     "mask_fidelity_top20": ("Mask-fidelity at 20 % area", "The same with only the hottest 20 % of the pixels kept, so that all maps may keep equally much."),
-    "met": ("Time for one map, in seconds", "Seconds for one explanation at batch 1, up to a map of the image's size."),
+    "met": ("Time for one map", "The wait for one explanation of one image by itself (MET), up to a map of the image's size."),
+    "met_ratio": ("Time for one map, ratio", "How many times as long one takes as the other: medians over the same images, timed in turns."),
+    "completeness_gap": ("Completeness gap", "SHAP's values should add up to what sets the network's output apart from its output on baseline images; by which share of that they miss it, median over images. 0 is exact."),
     "parameters": ("Parameters", "Numbers the network has learnt; what has to be stored."),
     "multiply_adds": ("Multiply-adds", "Multiplications with addition for one image; what has to be computed."),
     "file_size": ("File size", "The saved network on disk."),
@@ -48,14 +50,28 @@ ACCURACY = ("balanced_accuracy", "accuracy", "macro_f1", "auc", "cross_entropy",
 PER_CLASS = ("recall", "precision", "f1", "auc")
 LOCALISATION = ("pointing_game", "relevance_mass", "iou", "mask_share")
 FAITHFULNESS = ("mask_fidelity", "mask_fidelity_area", "mask_fidelity_top20", "mask_fidelity_agreement")
+CONTROLS = ("random_smooth", "centre_prior")  # maps that know nothing of the image, in the place of a method
+# What says whether the student is easier to explain; more of it is easier.
+EASIER = (("mask_fidelity_top20_difference", "student - teacher"), ("met_ratio", "teacher / student"),
+          ("pointing_game_difference", "student - teacher"), ("iou_difference", "student - teacher"))  # fmt: skip
 COST = ("parameters", "multiply_adds", "file_size", "latency_p50", "latency_p95", "throughput", "peak_memory")
 
 METHODS: dict[str, tuple[str, str]] = {
     "average_feature_map": ("Average feature map", "The mean of all channels of one layer: where the network is active at all, whatever the class."),
     "grad_cam": ("Grad-CAM", "The layer's channels weighted by how strongly each moves the class: red speaks for the class, blue against it."),
+    "average_feature_maps": ("Average feature maps, all layers", "The same for every layer of the network, from one forward pass."),
+    "gradient_shap": ("GradientSHAP", "What each pixel adds to the class against baseline images (SHAP), estimated from gradients between the two: red speaks for the class, blue against it."),
+    "kernel_shap": ("KernelSHAP", "What each superpixel (a patch of like pixels) adds to the class (SHAP), estimated by covering patches at random and asking the network again: red speaks for the class, blue against it."),
     "random_smooth": ("Control: a random map", "Smooth noise that knows nothing of the image."),
     "centre_prior": ("Control: the centre", "A map that always looks at the middle of the image."),
 }  # fmt: skip
+
+COMPARISONS: dict[str, str] = {
+    "student - teacher": "The student's figure minus the teacher's, image by image: above 0 the student's is the larger.",
+    "student - base": "The student's figure minus that of the same small network without a teacher: what distillation gave.",
+    "base - teacher": "The base's figure minus the teacher's: what the smaller architecture changes by itself.",
+    "teacher / student": "The teacher's figure over the student's: above 1 the teacher's is the larger.",
+}
 
 
 def measure_name(name: str) -> str:
@@ -70,15 +86,21 @@ def measure_meaning(name: str) -> str:
 
 
 def method_name(method: str) -> str:
-    """Return what the page calls an explainer; two of them, as ``a - b``, where a figure is their difference."""
-    if " - " in method:
-        return " - ".join(method_name(part) for part in method.split(" - "))
+    """Return what the page calls an explainer; two of them, as ``a - b`` or ``a / b``, where a figure compares them."""
+    for sign in (" - ", " / "):
+        if sign in method:
+            return sign.join(method_name(part) for part in method.split(sign))
     return METHODS[method][0] if method in METHODS else method.replace("_", " ").capitalize()
 
 
 def method_meaning(method: str) -> str:
     """Return the sentence that explains an explainer, or nothing for one unknown here."""
     return METHODS.get(method, ("", ""))[1]
+
+
+def comparison_meaning(model: str) -> str:
+    """Return the sentence that explains a comparison of two networks, such as ``student - teacher``, or nothing for one unknown here."""
+    return COMPARISONS.get(model, "")
 
 
 def role_of(model: str) -> str:
@@ -88,7 +110,7 @@ def role_of(model: str) -> str:
 
 
 def in_unit(measurement: Measurement, value: float | None = None) -> str:
-    """Print a cost in its own unit."""
+    """Print a cost, or the time of a map, in its own unit."""
     value = measurement.value if value is None else value
     assert value is not None
     if measurement.name in ("parameters", "multiply_adds"):
@@ -97,6 +119,9 @@ def in_unit(measurement: Measurement, value: float | None = None) -> str:
         return number_of_bytes(value)
     if measurement.name.startswith("latency"):
         return f"{three_figures(value)} ms"
+    if measurement.name == "met":
+        # An interval's ends are printed in the unit of its figure.
+        return f"{three_figures(value * 1000)} ms" if (measurement.value or 0) < 0.9995 else f"{three_figures(value)} s"
     if measurement.name == "throughput":
         return f"{three_figures(value)} images/s"
     return three_figures(value)

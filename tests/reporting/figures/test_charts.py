@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -75,6 +76,24 @@ def test_axes_hold_their_values_and_at_least_two_ticks(values):
     low, high, ticks = charts._axis(values, wanted=3)
     assert low < min(values) and max(values) < high
     assert 2 <= len(ticks) <= 6 and all(low <= tick <= high for tick in ticks)
+
+
+def test_logarithmic_dots_stand_at_equal_steps():
+    """1, 10 and 100 lie equally far apart, with ticks that don't run into each other."""
+    rows = [charts.Dot(str(v), "student", v, v, v, "") for v in (1.0, 10.0, 100.0, 1e6)]
+    drawn = _parsed(charts.dots(rows, title="t", logarithmic=True))
+    first, second, third, last = (float(c.get("cx")) for c in drawn.iter("circle"))
+    assert second - first == pytest.approx(third - second, abs=0.11)
+    assert last - third == pytest.approx(4 * (second - first), abs=0.3)
+    ticks = [t for t in drawn.iter("text") if t.get("class") == "tick"]
+    assert len(ticks) >= 2 and all(float(b.get("x")) - float(a.get("x")) > 40 for a, b in pairwise(ticks))
+
+
+@pytest.mark.parametrize("values", [[3.0], [3.0, 15000.0], [0.002, 0.004], [2.0, 90.0], [1.0, 1e9]])
+def test_logarithmic_axis_has_two_ticks_around_its_values(values):
+    """However close or far the figures, the axis holds them and can be read."""
+    low, high, ticks = charts._decades(values, room=120)
+    assert low < min(values) and max(values) < high and len(ticks) >= 2
 
 
 def test_curves_survive_a_single_epoch_and_gaps():

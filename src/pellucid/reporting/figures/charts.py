@@ -16,6 +16,7 @@ import numpy as np
 WIDTH = 340  # fits a phone; panels stand side by side on a wider screen
 _ROW = 25
 _MARKERS = {"teacher": "square", "base": "triangle", "student": "disc", "other": "diamond"}
+_TICK = 46  # pixels that a tick's number may need
 _Z95 = 1.959964
 
 
@@ -42,7 +43,7 @@ class Series:
     mark: float | None = None
 
 
-def dots(rows: Sequence[Dot | str], *, title: str, lines: Sequence[tuple[float, str]] = ()) -> str:
+def dots(rows: Sequence[Dot | str], *, title: str, lines: Sequence[tuple[float, str]] = (), logarithmic: bool = False) -> str:
     """Draw figures with their intervals as rows of one panel.
 
     Parameters
@@ -53,18 +54,22 @@ def dots(rows: Sequence[Dot | str], *, title: str, lines: Sequence[tuple[float, 
         What the panel shows; also its alternative text.
     lines : sequence of (x, label)
         Vertical reference lines, e.g. ``(0, "no difference")``; always inside the plot.
+    logarithmic : bool
+        Figures, all above 0, stand at their logarithm.
     """
     drawn = [row for row in rows if isinstance(row, Dot)]
-    left: float = min(12 + max((_text_width(row.label) for row in drawn), default=60), 150)
-    right = WIDTH - 14 - max((_text_width(row.text) for row in drawn), default=100)
+    left: float = min(12 + max((text_width(row.label) for row in drawn), default=60), 150)
+    right = WIDTH - 14 - max((text_width(row.text) for row in drawn), default=100)
     stacked = right - left < 110  # too little room beside the words: the bar goes under them
     if stacked:
         left, right = 8, WIDTH - 8
     ends = [v for row in drawn for v in (row.value, row.low, row.high) if v is not None and math.isfinite(v)]
-    low, high, ticks = _axis(ends + [x for x, _ in lines], wanted=5 if stacked else 3)
+    ends += [x for x, _ in lines]
+    low, high, ticks = _decades(ends, room=right - left) if logarithmic else _axis(ends, wanted=5 if stacked else 3)
 
     def across(value: float) -> float:
-        return left + (value - low) / (high - low) * (right - left)
+        share = math.log(value / low) / math.log(high / low) if logarithmic else (value - low) / (high - low)
+        return left + share * (right - left)
 
     body: list[str] = []
     top = y = 20.0 if any(label for _, label in lines) else 6.0
@@ -86,7 +91,9 @@ def dots(rows: Sequence[Dot | str], *, title: str, lines: Sequence[tuple[float, 
     under = [f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>']
     for tick in ticks:
         under.append(f'<line class="grid" x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="{top}" y2="{bottom}"/>')
-        under.append(f'<text class="tick" x="{across(tick):.1f}" y="{bottom + 14}" text-anchor="middle">{_tick(tick, ticks)}</text>')
+        under.append(
+            f'<text class="tick" x="{across(tick):.1f}" y="{bottom + 14}" text-anchor="middle">{f"{tick:,g}" if logarithmic else _tick(tick, ticks)}</text>'
+        )
     for number, (x, label) in enumerate(lines):
         anchor, shift = ("start", -3) if number == 0 else ("end", 3)
         under.append(f'<line class="reference" x1="{across(x):.1f}" x2="{across(x):.1f}" y1="{top}" y2="{bottom}"/>')
@@ -125,8 +132,103 @@ def curves(series: Sequence[Series], *, title: str, x_label: str, height: int = 
             body.append(f'<circle class="ring r-{role}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
         body.append(f'<line class="curve r-{role} dash-{number % 4}" x1="{legend_x:.0f}" x2="{legend_x + 20:.0f}" y1="12" y2="12"/>')
         body.append(f'<text x="{legend_x + 25:.0f}" y="16">{escape(line.label)}</text>')
-        legend_x += 25 + _text_width(line.label) + 14
+        legend_x += 25 + text_width(line.label) + 14
     return _svg(WIDTH, height, f"{title}: {', '.join(s.label for s in series)} over {x_label}", body)
+
+
+@dataclass(frozen=True)
+class Range:
+    """One line of figures with intervals, one at each place of an axis; None where there is no figure."""
+
+    label: str
+    role: str
+    points: Sequence[tuple[float, float | None, float | None] | None]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A figure that is the same at every place of an axis: a line with its interval as a band."""
+
+    label: str
+    role: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+def ranges(
+    series: Sequence[Range], places: Sequence[str], *, title: str, x_label: str, levels: Sequence[Level] = (), height: int = 230
+) -> str:
+    """Draw figures with intervals over the values of a setting, beside figures that don't depend on it.
+
+    Parameters
+    ----------
+    series : sequence of Range
+        Each with one point per place; drawn side by side, so that intervals don't cover one another.
+    places : sequence of str
+        The setting's values, evenly spaced.
+    title, x_label : str
+    levels : sequence of Level
+    height : int
+    """
+    left, right = 48, WIDTH - 8
+    entries = [*((one.label, one.role) for one in series), *((one.label, one.role) for one in levels)]
+    legend, top = _legend(entries)
+    bottom = top + height - 40
+    points = [point for one in series for point in one.points if point is not None]
+    ends = [v for point in points for v in point if v is not None] + [
+        v for one in levels for v in (one.value, one.low, one.high) if v is not None
+    ]
+    low, high, ticks = _axis(ends, wanted=5)
+    step = (right - left) / len(places)
+
+    def up(value: float) -> float:
+        return bottom - (value - low) / (high - low) * (bottom - top)
+
+    body = []
+    for tick in ticks:
+        body.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{up(tick):.1f}" y2="{up(tick):.1f}"/>')
+        body.append(f'<text class="tick" x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end">{_tick(tick, ticks)}</text>')
+    for number, level in enumerate(levels, len(series)):
+        if level.low is not None and level.high is not None:
+            body.append(f'<rect class="band r-{level.role}" x="{left}" width="{right - left}" y="{up(level.high):.1f}" height="{up(level.low) - up(level.high):.1f}"/>')  # fmt: skip
+        body.append(
+            f'<line class="curve dash-{number % 4} r-{level.role}" x1="{left}" x2="{right}" y1="{up(level.value):.1f}" y2="{up(level.value):.1f}"/>'
+        )
+    body.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+    for number, place in enumerate(places):
+        x = left + (number + 0.5) * step
+        body.append(
+            f'<text class="tick" x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{escape(shortened(place, max(3, int(step / 7))))}</text>'
+        )
+    body.append(f'<text class="tick" x="{(left + right) / 2}" y="{bottom + 32}" text-anchor="middle">{escape(x_label)}</text>')
+    for number, one in enumerate(series):
+        shift = (number + 1) / (len(series) + 1)
+        drawn = [(left + (k + shift) * step, point) for k, point in enumerate(one.points) if point is not None]
+        path = " ".join(f"{x:.1f},{up(point[0]):.1f}" for x, point in drawn)
+        body.append(f'<polyline class="curve faint r-{one.role} dash-{number % 4}" points="{path}"/>')
+        for x, (value, lower, upper) in drawn:
+            if lower is not None and upper is not None:
+                body.append(
+                    f'<line class="interval thin r-{one.role}" x1="{x:.1f}" x2="{x:.1f}" y1="{up(lower):.1f}" y2="{up(upper):.1f}"/>'
+                )
+            body.append(_marker(one.role, x, up(value)))
+    return _svg(WIDTH, bottom + 38, f"{title} over {x_label}: {', '.join(label for label, _ in entries)}", [*legend, *body])
+
+
+def _legend(entries: Sequence[tuple[str, str]]) -> tuple[list[str], float]:
+    """Return a legend that breaks into lines where it has to, and where the plot under it begins."""
+    body, x, y = [], 0.0, 12.0
+    for number, (label, role) in enumerate(entries):
+        wide = 36 + text_width(label) + 12
+        if x and x + wide > WIDTH:
+            x, y = 0.0, y + 19
+        body.append(
+            f'<line class="curve r-{role} dash-{number % 4}" x1="{x:.0f}" x2="{x + 28:.0f}" y1="{y}" y2="{y}"/>' + _marker(role, x + 14, y)
+        )
+        body.append(f'<text x="{x + 34:.0f}" y="{y + 4:.0f}">{escape(label)}</text>')
+        x += wide
+    return body, y + 16
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str], *, title: str, role: str) -> str:
@@ -140,10 +242,10 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], *, title: str, role: s
     title, role : str
     """
     k = len(classes)
-    names = [_shortened(name, 12) for name in classes]
-    left = 12 + max(_text_width(name) for name in names)
+    names = [shortened(name, 12) for name in classes]
+    left = 12 + max(text_width(name) for name in names)
     cell = max(14.0, min(54.0, (WIDTH - left) / k))
-    top = 18 + (16 if cell >= 40 and max(map(len, names)) * 6.6 < cell else 8 + max(_text_width(name) for name in names) * 0.75)
+    top = 18 + (16 if cell >= 40 and max(map(len, names)) * 6.6 < cell else 8 + max(text_width(name) for name in names) * 0.75)
     body = [f'<text class="soft" x="{left}" y="11">answer</text>', f'<text class="soft" x="0" y="{top - 6:.0f}">truth</text>']
     upright = top > 36
     for j, name in enumerate(names):
@@ -309,6 +411,19 @@ def _axis(values: Sequence[float], *, wanted: int) -> tuple[float, float, list[f
     return low, high, max(fitting[: len(found)], key=len) if len(fitting[0]) <= wanted else fitting[0]
 
 
+def _decades(values: Sequence[float], *, room: float) -> tuple[float, float, list[float]]:
+    """Return the ends of a logarithmic axis a little beyond the values, and ticks at powers of ten, as many as its `room` (pixels) has place for."""
+    first, last = math.log10(min(values)), math.log10(max(values))
+    pad = max(0.06 * (last - first), 0.05)
+    first, last = first - pad, last + pad
+    if math.floor(last) - math.ceil(first) < 1:  # two ticks at least
+        first, last = math.floor(first), math.ceil(last)
+    powers = range(math.ceil(first), math.floor(last) + 1)
+    thinned = powers[:: math.ceil((last - first) * _TICK / room)]
+    ticks = thinned if len(thinned) > 1 else (powers[0], powers[-1])
+    return 10.0**first, 10.0**last, [10.0**power for power in ticks]
+
+
 def _tick(value: float, ticks: Sequence[float]) -> str:
     step = ticks[1] - ticks[0] if len(ticks) > 1 else abs(value) or 1
     places = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -328,10 +443,11 @@ def _wilson(share: float, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _text_width(text: str) -> float:
+def text_width(text: str) -> float:
     """Return about how wide a text is at 12 px; digits and capitals are wider than the mean letter."""
     return sum(3.6 if c in "ilj.,:;|'[]()! " else 9.5 if c in "mwMW" else 7.0 for c in text)
 
 
-def _shortened(text: str, most: int) -> str:
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most so many letters."""
     return text if len(text) <= most else text[: most - 1] + "…"

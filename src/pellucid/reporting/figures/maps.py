@@ -11,7 +11,7 @@ import numpy as np
 
 from pellucid.core.records import SMALLEST_GRID
 
-LARGEST_SIDE = 64  # what the page stores of a map
+LARGEST_SIDE = 64  # the most that the page stores of a map
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,15 @@ def common_scale(maps: Sequence[np.ndarray], *, signed: bool) -> Scale:
 
 def levels(single: np.ndarray, scale: Scale) -> np.ndarray:
     """Return a relative map [h, w] as places in the colour table, uint8 [h, w]; sides above 64 are averaged down."""
-    step = -(-max(single.shape) // LARGEST_SIDE)
-    if step > 1:
-        single = _block_mean(single, step)
+    single = pooled(single)
     share = (single - scale.low) / (scale.high - scale.low)
     return np.clip(np.rint(share * 255), 0, 255).astype(np.uint8)
+
+
+def pooled(single: np.ndarray, most: int = LARGEST_SIDE) -> np.ndarray:
+    """Return a map [h, w] with at most `most` cells a side: means over blocks of cells, so what speaks for and against still weighs up."""
+    step = -(-max(single.shape) // most)
+    return _block_mean(single, step) if step > 1 else single
 
 
 def paint(places: np.ndarray, table: str, side: int) -> np.ndarray:
@@ -149,6 +153,13 @@ def outline(mask: np.ndarray) -> str:
 def grid_text(shape: tuple[int, ...]) -> str:
     """Print a map's grid: ``6x6``."""
     return f"{shape[-2]}x{shape[-1]}"
+
+
+def drawn_text(shape: tuple[int, ...], most: int = LARGEST_SIDE) -> str:
+    """Print a map's own grid and, where the page keeps a coarser one, that too: ``224x224, drawn at 56x56``."""
+    step = -(-max(shape[-2:]) // most)
+    kept = tuple(-(-side // step) for side in shape[-2:])
+    return grid_text(shape) + (f", drawn at {grid_text(kept)}" if step > 1 else "")
 
 
 def too_small(shape: tuple[int, ...]) -> bool:
