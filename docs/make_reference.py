@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic_core import PydanticUndefined
 
 from pellucid.core import errors, registry
-from pellucid.core.settings import Settings
+from pellucid.core.settings import Settings, SweepSettings
 
 PAGES = Path(__file__).parent / "reference"
 MADE = "<!-- Made by `python docs/make_reference.py`. Change the code's own words instead. -->"
@@ -41,8 +41,8 @@ def settings_page() -> str:
         "A section that names a part (a source, a model, a loss, an explainer) also takes that part's own settings.",
         "Those stand on the page of [parts](parts.md).", "",
     ]  # fmt: skip
-    for section, field in Settings.model_fields.items():
-        model = typing.cast(Any, field.annotation)
+    sections: dict[str, Any] = {section: field.annotation for section, field in Settings.model_fields.items()}
+    for section, model in {**sections, "sweep": SweepSettings}.items():
         lines += [f"## [{section}]", "", (model.__doc__ or "").splitlines()[0], "", "| setting | values | default | what it does |"]
         lines += ["|---|---|---|---|"]
         for name, setting in model.model_fields.items():

@@ -166,6 +166,7 @@ def test_experiment_files_in_the_docs_can_be_read():
     for page, block in blocks:
         content = tomllib.loads(block)
         if "project" not in content:
+            settings.SweepSettings.model_validate(content.pop("sweep", {}))
             settings.parse(content, where=page)
 
 

@@ -91,6 +91,7 @@ def _check_experiment(content, where):
     from pellucid.models.build import check_options
     from pellucid.running.experiment import check
 
+    settings.SweepSettings.model_validate(content.pop("sweep", {}))
     asked = settings.parse(content, where=where)
     check(asked)
     for network in (asked.teacher, asked.student):

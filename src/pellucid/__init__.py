@@ -18,6 +18,7 @@ _PUBLIC = {
     "measure": "pellucid.running.stages:measure",
     "report": "pellucid.running.stages:report",
     "run": "pellucid.running.experiment:run",
+    "sweep": "pellucid.scale.sweep:sweep",
     "build": "pellucid.models.build:build",
     "load_network": "pellucid.models.saved:load",
     "Network": "pellucid.models.saved:Network",

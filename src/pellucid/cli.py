@@ -75,6 +75,32 @@ def run(
 
 
 @app.command()
+def sweep(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file with a [sweep] section.", show_default=False)],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The sweep's folder; default: run.out with _sweep after it.", show_default=False)] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Default: as many as this machine carries, one thread each.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is to do and about how long it takes.")] = False,
+) -> None:
+    """Run every combination of settings that [sweep] names, and let validation choose.
+
+    Networks that runs share are trained once. A second start does only what is missing.
+    """
+    from pellucid.core.settings import in_words
+    from pellucid.scale.sweep import Sweep
+
+    opened = Sweep(experiment, overrides or [], out=out, processes=processes)
+    if dry_run:
+        print(opened.outline())
+        return
+    found = opened.run()
+    print(f"Chosen: {in_words(found.rows[found.chosen].values) or 'the one setting'}, because {found.why}.")
+    print(f"Report: {opened.folder / 'report.html'}")
+
+
+@app.command()
 def train(run: Run, overrides: Overrides = None) -> None:
     """Train teacher and base of one run."""
     from pellucid.running.experiment import open_experiment

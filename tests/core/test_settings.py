@@ -6,7 +6,7 @@ import pytest
 
 from pellucid.core import settings
 from pellucid.core.errors import SettingError
-from pellucid.core.settings import Settings
+from pellucid.core.settings import Settings, in_words, load, load_sweep
 
 SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items()}
 
@@ -154,3 +154,55 @@ def test_settings_that_would_spoil_every_pixel_are_refused(values, message):
     """Division by zero, mirrored values, or a picture of black and white alone."""
     with pytest.raises(SettingError, match=message):
         settings.parse({"data": values})
+
+
+def sweep_file(tmp_path, section):
+    path = tmp_path / "x.toml"
+    path.write_text(f"[distill]\nalpha = 0.4\n{section}\n")
+    return path
+
+
+def test_axes_may_be_quoted_or_nested_and_keep_their_order(tmp_path):
+    """TOML reads distill.alpha as a table in a table; both spellings are the same axis."""
+    content, sweep = load_sweep(sweep_file(tmp_path, '[sweep]\n"run.seed" = [0, 1]\ndistill.alpha = [0.4, 0.7]\nchoose = "auc"'))
+    assert list(sweep.axes.items()) == [("run.seed", [0, 1]), ("distill.alpha", [0.4, 0.7])]
+    assert sweep.choose == "auc" and sweep.reports == "chosen"
+    assert content == {"distill": {"alpha": 0.4}}
+
+
+def test_an_axis_can_be_given_on_the_command_line(tmp_path):
+    _, sweep = load_sweep(sweep_file(tmp_path, ""), ["sweep.distill.temperature=[5, 10]"])
+    assert sweep.axes == {"distill.temperature": [5, 10]}
+
+
+def test_a_run_leaves_the_sweep_section_alone(tmp_path):
+    assert load(sweep_file(tmp_path, "[sweep]\ndistill.alpha = [0.7]")).distill.options == {"alpha": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("", "has no [sweep] section"),
+        ("[sweep]", "names no setting to vary"),
+        ("[sweep]\nalpha = [1]", '"alpha" is no setting of a sweep, and an axis has a section, e.g. "distill.alpha"'),
+        ("[sweep]\nchose = 'auc'", 'Did you mean "choose"?'),
+        ("[sweep]\nchoose = 'aux'\ndistill.alpha = [1]", "[sweep] choose = 'aux'"),
+        ("[sweep]\ndistil.alpha = [1]", 'there is no section "distil". Did you mean "distill"?'),
+        ("[sweep]\ndistill.alpha = 0.4", "distill.alpha = 0.4: an axis is a list"),
+        ("[sweep]\ndistill.alpha = []", "an axis is a list with at least one value"),
+        ("[sweep]\ndistill.alpha = [0.4, 0.7, 0.4]", "distill.alpha holds 0.4 twice"),
+        ("[sweep]\nrun.out = ['a', 'b']", "run.out can't be varied"),
+        ("[sweep]\nrun.sed = [1]", '"run.sed" is no setting'),
+        ("[sweep]\ndistil.alpha = [1]\nrun.out = ['a']", "run.out can't be varied"),
+    ],
+)
+def test_a_sweep_that_cannot_be_made_is_refused_with_all_that_is_wrong(section, message, tmp_path):
+    with pytest.raises(SettingError) as caught:
+        load_sweep(sweep_file(tmp_path, section))
+    assert message in str(caught.value) and "x.toml" in str(caught.value)
+
+
+def test_varied_settings_are_told_apart_in_words():
+    assert in_words({"distill.alpha": 0.4, "run.seed": 1}) == "alpha 0.4, seed 1"
+    assert in_words({"teacher.epochs": 1, "student.epochs": 2}) == "teacher.epochs 1, student.epochs 2"
+    assert in_words({"explain.methods": ["grad_cam", "kernel_shap"]}) == "methods grad_cam+kernel_shap"

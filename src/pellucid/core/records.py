@@ -307,3 +307,54 @@ class RunRecord:
     verdicts: list[Verdict]
     stages: list[StageRecord]
     versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One setting of a sweep, over all its seeds and folds.
+
+    Attributes
+    ----------
+    values : dict of dotted setting -> value
+        What was varied, without seeds and folds.
+    measurements : list of Measurement
+        `split` is ``val``, and ``test`` too where the setting was reported; roles and their differences. Where there are several seeds,
+        `reason` gives each one's figure.
+    runs : list of (str, str)
+        Each run of this setting: its seed or fold in words, and the path of its report from the sweep's page ("" where it has none).
+    seconds : float
+        Training time of its students.
+    """
+
+    values: dict[str, Any]
+    measurements: list[Measurement]
+    runs: list[tuple[str, str]]
+    seconds: float
+
+    def find(self, name: str, model: str, *, split: str = "val", by: str = "") -> Measurement | None:
+        """Return one of its figures, or None."""
+        wanted = (name, model, split, by)
+        return next((m for m in self.measurements if (m.name, m.model, m.split, m.by) == wanted and m.stratum == "all"), None)
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """All that a sweep's page draws.
+
+    `axes` maps each dotted setting to its values; `repeats` names those of them that are seeds or folds. `choose` is the measure on
+    validation that chose row number `chosen`, and `why` says so in words. `settings` is what all runs share. `failed` lists runs that
+    ended with an error, with its message.
+    """
+
+    title: str
+    created: str
+    command: str
+    axes: dict[str, list[Any]]
+    repeats: list[str]
+    choose: str
+    rows: list[SweepRow]
+    chosen: int
+    why: str
+    failed: list[tuple[str, str]]
+    settings: dict[str, Any]
+    versions: dict[str, str]

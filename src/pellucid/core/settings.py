@@ -6,7 +6,9 @@ and are checked against that part's signature by whoever calls it (:func:`pelluc
 
 from __future__ import annotations
 
+import copy
 import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,15 +169,97 @@ class Settings(_Section):
     run: RunSettings = Field(default_factory=RunSettings)
 
 
+class SweepSettings(_OpenSection):
+    """Which settings are varied, which choose, and which get a report. Dotted names are axes: "distill.alpha" = [0.4, 0.7]."""
+
+    choose: Literal["balanced_accuracy", "accuracy", "macro_f1", "auc", "cross_entropy"] = Field("balanced_accuracy", description="The measure on validation by which one setting is chosen. Seeds and folds are averaged over, never chosen.")  # fmt: skip
+    reports: Literal["chosen", "all"] = Field(
+        "chosen", description="Which settings are explained, measured on the test split and reported."
+    )
+
+    @property
+    def axes(self) -> dict[str, list[Any]]:
+        """Return {dotted setting: its values}, in the file's order."""
+        return dict(_flat(self.options))
+
+
 def load(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
-    """Read an experiment file and apply ``dotted.key=value`` overrides.
+    """Read an experiment file and apply ``dotted.key=value`` overrides; its ``[sweep]`` section is left to :func:`load_sweep`.
 
     Raises
     ------
     SettingError
         The file is missing or no TOML, or settings are unknown or of the wrong type: all of them in one message.
     """
+    content = _read(Path(path), overrides)
+    content.pop("sweep", None)
+    return parse(content, where=Path(path).name)
+
+
+def load_sweep(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> tuple[dict[str, Any], SweepSettings]:
+    """Read an experiment file that has a ``[sweep]`` section: what all its runs share, unvalidated, and what is varied.
+
+    Raises
+    ------
+    SettingError
+        As :func:`load`; or there is no such section, or an axis is no list, empty, holds a value twice, or can't be varied.
+    """
     path = Path(path)
+    content = _read(path, overrides)
+    section = content.pop("sweep", None)
+    if not isinstance(section, dict):
+        raise SettingError(f'{path}: has no [sweep] section. It names settings and their values, e.g. "distill.alpha" = [0.4, 0.7].')
+    try:
+        sweep = SweepSettings.model_validate(section)
+    except ValidationError as error:
+        raise SettingError(f"{path.name} " + " ".join(_problem(d, section, ["sweep"])[0] for d in error.errors())) from None
+    problems = [problem for key, values in sweep.axes.items() if (problem := _axis_problem(key, values))]
+    if not sweep.axes:
+        problems = ['names no setting to vary, e.g. "distill.alpha" = [0.4, 0.7].']
+    if problems:
+        raise SettingError(f"{path.name} [sweep]: {' '.join(problems)}")
+    return content, sweep
+
+
+def varied(content: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of an experiment's content with dotted settings replaced."""
+    changed = copy.deepcopy(content)
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        inner = changed.setdefault(section, {})
+        *path, last = name.split(".")
+        for step in path:
+            inner = inner.setdefault(step, {})
+        inner[last] = value
+    return changed
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """Return varied settings in words; the section is named where two of them would look the same.
+
+    Examples
+    --------
+    >>> in_words({"distill.alpha": 0.4, "run.seed": 1})
+    'alpha 0.4, seed 1'
+    """
+    return ", ".join(f"{short} {value_text(values[key])}" for key, short in short_names(values).items())
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return {dotted setting: its last part, or the whole where two settings share it}."""
+    keys = list(keys)
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)}
+
+
+def value_text(value: Any) -> str:
+    """Return a setting's value as a reader wants it: ``0.4``, ``grad_cam+gradient_shap``."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "+".join(map(value_text, value)) if isinstance(value, list) else str(value)
+
+
+def _read(path: Path, overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -184,7 +268,32 @@ def load(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Setti
         raise SettingError(f"{path}: not a readable experiment file ({error}).") from None
     for override in overrides:
         _apply(content, override)
-    return parse(content, where=path.name)
+    return content
+
+
+def _flat(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        yield from _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+
+
+def _axis_problem(key: str, values: Any) -> str:
+    section, _, name = key.partition(".")
+    varying = [s for s in Settings.model_fields if s != "run"]
+    if not name:
+        known = [*SweepSettings.model_fields, *(f"{s}.{field}" for s in varying for field in section_fields(s))]
+        return f'"{key}" is no setting of a sweep, and an axis has a section, e.g. "distill.{key}".{did_you_mean(key, known)}'
+    if section == "run" and name != "seed":
+        return (
+            f"{key} can't be varied: each run of a sweep has a place of its own."
+            if name in section_fields("run")
+            else f'"{key}" is no setting.'
+        )
+    if section not in Settings.model_fields:
+        return f'"{key}": there is no section "{section}".{did_you_mean(section, Settings.model_fields)}'
+    if not isinstance(values, list) or not values:
+        return f"{key} = {values!r}: an axis is a list with at least one value."
+    twice = [value for i, value in enumerate(values) if value in values[:i]]
+    return f"{key} holds {twice[0]!r} twice." if twice else ""
 
 
 def from_overrides(overrides: list[str]) -> Settings:
@@ -217,8 +326,8 @@ def section_fields(section: str) -> list[str]:
     return list(model.model_fields)  # type: ignore[union-attr]
 
 
-def _problem(detail: Any, content: dict[str, Any]) -> tuple[str, list[str]]:
-    path = [str(step) for step in detail["loc"]]
+def _problem(detail: Any, content: dict[str, Any], within: Sequence[str] = ()) -> tuple[str, list[str]]:
+    path = [*within, *(str(step) for step in detail["loc"])]
     name, section = path[-1], ".".join(path[:-1])
     if detail["type"] == "extra_forbidden":
         choices = section_fields(path[0]) if len(path) > 1 else list(Settings.model_fields)

@@ -148,22 +148,18 @@ class Experiment:
     @cached_property
     def teacher(self) -> Network:
         """Train the large network."""
-        return self._trained("teacher", lambda: train(self.data, workspace=self.workspace, **self._network("teacher")))
+        return self._recorded("teacher")
 
     @cached_property
     def base(self) -> Network:
         """Train the student's architecture without a teacher: same initialisation, views, order, epochs."""
-        n_views = self.settings.data.views
-        return self._trained("base", lambda: train(self.data, workspace=self.workspace, n_views=n_views, **self._network("student")))
+        return self._recorded("base")
 
     @cached_property
     def student(self) -> Network:
         """Train the student from the teacher."""
-        asked = self._network("student")
-        network = self._trained("student", lambda: distill(
-            self.data, self.teacher, asked.pop("model"), loss=self.settings.distill.loss, workspace=self.workspace,
-            student_settings=asked, **self._loss_options,
-        ))  # fmt: skip
+        _ = self.teacher
+        network = self._recorded("student")
         network.save(self.folder.path / "student.safetensors")
         return network
 
@@ -242,7 +238,7 @@ class Experiment:
             steps = settings.epochs * math.ceil(len(self.data.train) / settings.batch_size)
             about = f", about {duration(round(steps * planned.seconds_per_step))}" if planned.seconds_per_step else ""
             to_do = f"{settings.epochs} epochs in {planned.precision.name}{about}"
-            lines.append(f"{role:9} {settings.model}: {'done' if self._is_trained(role) else to_do}")
+            lines.append(f"{role:9} {settings.model}: {'done' if self.is_trained(role) else to_do}")
         for name in ("explain", "measure", "report"):
             lines.append(f"{name:9} {'done before' if self.folder.stage(name) else 'to do'}")
         return "\n".join(lines)
@@ -257,13 +253,26 @@ class Experiment:
         asked = self.settings.distill
         return registry.check_options(registry.get("losses", asked.loss), asked.options, where="distill", also=["loss"])
 
-    def _is_trained(self, role: str) -> bool:
+    def trained(self, role: str) -> Network:
+        """Find a network in the workspace, or train it there; the run folder is left alone, so several processes may do this at once."""
+        if role == "teacher":
+            return train(self.data, workspace=self.workspace, **self._network("teacher"))
+        asked = self._network("student")
+        if role == "base":
+            return train(self.data, workspace=self.workspace, n_views=self.settings.data.views, **asked)
+        return distill(
+            self.data, self.trained("teacher"), asked.pop("model"), loss=self.settings.distill.loss, workspace=self.workspace,
+            student_settings=asked, **self._loss_options,
+        )  # fmt: skip
+
+    def is_trained(self, role: str) -> bool:
+        """Return whether a network is in the workspace already."""
         return (self.workspace.folder("networks", self.keys[role]) / "network.safetensors").exists()
 
-    def _trained(self, role: str, work: Callable[[], Network]) -> Network:
-        """Train a network or find it; its seconds are those of all its epochs, also of those before a stop."""
-        cached = self._is_trained(role)
-        network = work()
+    def _recorded(self, role: str) -> Network:
+        """Train a network or find it, and record that; its seconds are those of all its epochs, also of those before a stop."""
+        cached = self.is_trained(role)
+        network = self.trained(role)
         self._record(StageRecord(role, network.fingerprint, sum(row["seconds"] for row in network.history), cached))
         return network
 
@@ -319,6 +328,7 @@ def check(settings: Settings) -> None:
             raise SettingError(f"[explain] {name} = {options!r}: settings of one method stand in a table, [explain.METHOD].", setting=name)
     for method in settings.explain.methods:
         explainer = registry.get("explainers", method)
+        registry.check_packages(explainer)
         registry.check_options(explainer, settings.explain.options.get(method, {}), where=f"explain.{method}")
     for name in settings.explain.options:
         if name not in settings.explain.methods:
@@ -328,7 +338,6 @@ def check(settings: Settings) -> None:
 
 
 def _found_beside(settings: Settings, beside: Path | None) -> Settings:
-        registry.check_packages(explainer)
     """Return settings whose files are named from the current folder: those beside the experiment file, and weights in ``PELLUCID_DATA``.
 
     A source in ``PELLUCID_DATA`` keeps its bare name: whoever opens it looks there.

@@ -1,0 +1,108 @@
+"""Jobs in processes: in order, each failure alone, and nothing left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pellucid.core.errors import GuardError, RunError
+from pellucid.scale.engines import local
+from pellucid.scale.plan import Cell, Job
+
+CELL = Cell("cell", {}, None, Path(), Path("sweep/runs/cell"))  # type: ignore[arg-type]
+
+
+def job(key, *needs):
+    return Job(key, "student", CELL, needs)
+
+
+def act(job):
+    """Do what the job's key says; runs in another process."""
+    if job.key.startswith("guard"):
+        raise GuardError("loss dfkd: part sal teaches nothing", part="sal")
+    if job.key.startswith("broken"):
+        raise ZeroDivisionError("by nothing")
+    if job.key.startswith("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job.key, os.environ["OMP_NUM_THREADS"], time.monotonic()
+
+
+def worked(*jobs, processes=2):
+    done, failed = {}, {}
+    local.work(
+        jobs, act, processes=processes, beat=lambda running: None,
+        finished=lambda job, result, seconds: done.update({job.key: result}), failed=lambda job, error: failed.update({job.key: str(error)}),
+    )  # fmt: skip
+    return done, failed
+
+
+def test_a_job_begins_after_what_it_needs_and_computes_on_one_thread():
+    """The need stands last in the list, and is done first all the same; the caller's environment is as before."""
+    before = dict(os.environ)
+    done, failed = worked(job("student", "teacher"), job("other"), job("teacher"))
+    assert done["teacher"][2] < done["student"][2]
+    assert {threads for _, threads, _ in done.values()} == {"1"}
+    assert failed == {} and dict(os.environ) == before
+
+
+def test_a_failed_job_stops_only_those_that_need_it():
+    """An error that can't be sent between processes keeps its message; whatever hangs on it, directly or not, isn't begun."""
+    done, failed = worked(job("guard"), job("child", "guard"), job("grandchild", "child"), job("broken"), job("fine"))
+    assert set(done) == {"fine"}
+    assert failed == {"guard": "loss dfkd: part sal teaches nothing", "broken": "ZeroDivisionError: by nothing"}
+
+
+def test_a_process_that_dies_ends_the_sweep_with_one_line():
+    with pytest.raises(RunError, match="died without a word"):
+        worked(job("die"), job("fine"), processes=1)
+
+
+def test_processes_end_with_a_killed_parent(tmp_path):
+    """kill -9 of the sweep leaves no process that trains on."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import time, sys\n"
+        "from pathlib import Path\n"
+        "from pellucid.scale.engines import local\n"
+        "from pellucid.scale.plan import Cell, Job\n"
+        "import parent_act\n"
+        "if __name__ == '__main__':\n"
+        "    cell = Cell('cell', {}, None, Path(), Path('sweep/runs/cell'))\n"
+        "    local.work([Job('a', 'student', cell)], parent_act.act, processes=1, finished=print, failed=print, beat=print)\n"
+    )
+    (tmp_path / "parent_act.py").write_text(
+        "import os, time\nfrom pathlib import Path\n"
+        "def act(job):\n    Path(__file__).with_name('pid').write_text(str(os.getpid()))\n    time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path)
+    child = _wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and int((tmp_path / "pid").read_text())
+    parent.kill()
+    parent.wait()
+    assert _wait_for(lambda: not _runs(child))
+
+
+def test_as_many_processes_as_the_machine_carries():
+    """Never more than its cores, and at least one."""
+    assert 1 <= local.fitting_processes() <= (os.cpu_count() or 1)
+
+
+def _wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    return False
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
