@@ -39,10 +39,15 @@ WHERE = (
 
 
 def train(name: str) -> None:
-    """Run one recipe and keep what the page is made of: logits and judgements per image, figures, settings."""
+    """Run one recipe and keep what the page is made of."""
+    _, recipe, overrides = RUNS[name]
+    keep(name, recipe, overrides)
+
+
+def keep(name: str, recipe: str, overrides: list[str], strata: tuple[str, ...] = ()) -> None:
+    """Run a recipe and keep logits and judgements per image, settings and figures (of `strata` measures those of each class too)."""
     from pellucid.running.experiment import open_experiment
 
-    _, recipe, overrides = RUNS[name]
     with open_experiment(RECIPES / recipe, overrides) as experiment:
         found, folder = experiment.report(), experiment.folder.path
     for kept in ("predictions", "judgements"):
@@ -57,7 +62,7 @@ def train(name: str) -> None:
         "seconds": {stage.name: round(stage.seconds, 1) for stage in found.stages},
         "versions": found.versions,
         "verdicts": [[v.question, v.answer, v.figure, v.rule] for v in found.verdicts],
-        "measurements": [m.to_json() for m in found.measurements if m.stratum == "all"],
+        "measurements": [m.to_json() for m in found.measurements if m.stratum == "all" or m.name in strata],
     }  # fmt: skip
     files.write_json(HERE / "data" / f"{name}.json", content)
 

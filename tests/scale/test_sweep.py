@@ -17,7 +17,7 @@ from whole_run import TINY, pellucid_in
 # Few measures, since other tests look at those.
 SMALL = (
     TINY.replace("preset =", 'precision = "fp32"\npreset =').partition("[measure]")[0]
-    + '[measure]\nmeasures = ["performance", "faithfulness"]\nresamples = 100\n'
+    + '[measure]\nmeasures = ["performance"]\nresamples = 100\n'
 )
 SWEEP = SMALL + "\n[sweep]\ndistill.alpha = [0.4, 0.7]\nrun.seed = [0, 1]\n"
 N_NETWORKS = 2 + 2 + 4  # teachers and bases by seed, students

@@ -94,7 +94,7 @@ def full(measurement: Measurement) -> str:
 
 def plural(n: int, unit: str) -> str:
     """Print a count with its unit, given in the plural: ``1 subject``, ``1,204 images``."""
-    singular = {"classes": "class", "copies": "copy"}.get(unit, unit.removesuffix("s"))
+    singular = {"classes": "class", "copies": "copy", "processes": "process"}.get(unit, unit.removesuffix("s"))
     return f"{n:,} {singular if n == 1 else unit}"
 
 
