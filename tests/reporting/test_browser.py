@@ -14,6 +14,12 @@ PATIENCE = 120_000  # milliseconds: a busy machine is no failure
 
 
 @pytest.fixture(scope="module")
+def record(build):
+    """A run that fills every section: four methods, two of them at the images' full grid."""
+    return build(n=80, shap=True)
+
+
+@pytest.fixture(scope="module")
 def address(record, tmp_path_factory):
     return write(record, tmp_path_factory.mktemp("page") / "a run ü").as_uri()
 
@@ -146,6 +152,7 @@ def test_address_opens_its_case(page, address):
     page.wait_for_selector("#large[open]")
     assert "0057" in page.inner_text("#large-title")
     assert page.locator("#large .layers figure").count() == 5
+    assert "96x96, drawn at 48x48" in page.locator("#large .layers figcaption").first.inner_text()
     assert page.evaluate("document.querySelector('#large').scrollWidth <= document.querySelector('#large').clientWidth")
 
 
@@ -170,6 +177,39 @@ def test_copy_gives_csv_and_latex(page):
     assert page.evaluate("window.copied").startswith("Class,Training,Validation,Test,All\nnone,")
     page.locator("button.copy[data-table='counts'][data-as='latex']").click()
     page.wait_for_function("window.copied.includes('tabular')")
+
+
+def test_easier_shows_word_and_shape(page):
+    """Each answer is a word beside a shape, and every panel of the section lies within the screen."""
+    answers = page.locator(".answers .said")
+    assert answers.count() == 7
+    assert answers.first.inner_text() == "Easier with GradientSHAP"
+    assert page.locator(".answers .said svg.tone").count() == 7
+    shapes = page.eval_on_selector_all(".answers li:first-child svg.tone", "found => found.map((e) => e.innerHTML)")
+    assert len(set(shapes)) == 4
+
+
+def test_layers_scroll_inside_themselves(page):
+    """The panel of layers opens by keyboard; wider than a phone, it scrolls by itself and doesn't widen the page."""
+    page.locator(".panel-figure summary").focus()
+    page.keyboard.press("Enter")
+    figure = page.locator(".panel-figure svg.layers-figure")
+    figure.wait_for(state="visible")
+    assert figure.bounding_box()["width"] > 900
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    broken = page.eval_on_selector_all(
+        ".layers-figure use", "found => found.filter((u) => !document.querySelector(u.getAttribute('href'))).length"
+    )
+    assert broken == 0
+    page.locator(".panel-figure summary").press("Enter")
+
+
+def test_large_case_names_the_grid_of_full_maps(page):
+    """In the large view each map says its own grid and the one it is drawn at."""
+    page.locator("#grid a.open").first.click()
+    page.wait_for_selector("#large[open]")
+    assert "96x96, drawn at 48x48" in page.inner_text("#large-body")
+    assert page.evaluate("document.querySelector('#large').scrollWidth <= document.querySelector('#large').clientWidth")
 
 
 def test_drawn_and_plain_maps_are_the_same_picture(page):
@@ -232,6 +272,8 @@ def test_without_javascript_it_can_be_read(browser, address, width):
     assert page.locator("article.case:visible").count() == 24
     assert page.locator("article.verdict").count() == 4
     assert not page.is_visible(".tools")
+    page.locator(".panel-figure summary").click()
+    assert page.locator(".layers-figure").is_visible()
     assert not page.locator("button:visible").count()
     context.close()
 

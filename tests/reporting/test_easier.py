@@ -44,6 +44,18 @@ def test_answers_go_by_method_good_news_first(transparent):
     assert _answers(transparent, "Time") == [("easier", "Easier with every method")]
 
 
+def test_a_figure_without_an_interval_is_not_judged_and_says_why(transparent):
+    """With two or three subjects there may be no interval; the reason is the measurement's own."""
+    few = [
+        replace(m, low=None, high=None, reason="no interval: the resamples don't differ; Wilcoxon on subjects")
+        if (m.name, m.model) == ("met_ratio", "teacher / student")
+        else m
+        for m in transparent.measurements
+    ]
+    said = _answers(replace(transparent, measurements=few), "Time")
+    assert said == [("not judged", "Not judged with any method: no interval: the resamples don't differ")]
+
+
 def test_localisation_answers_each_of_its_measures(transparent):
     """Hottest place and overlap can disagree, so each is named."""
     shifted = [replace(m, low=0.005) if (m.name, m.by) == ("iou_difference", "grad_cam") else m for m in transparent.measurements]

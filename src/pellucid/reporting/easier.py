@@ -135,7 +135,8 @@ def _with(said: str, those: Sequence[Measurement], of: Sequence[Measurement]) ->
 
 def _why_not(m: Measurement) -> str:
     if m.value is not None:
-        return "no interval"
+        said = m.reason.split(";")[0].strip()
+        return said if said.startswith("no interval") else "no interval"
     return numbers.undefined(m).removeprefix("not judged").removeprefix("undefined").lstrip(": ")
 
 

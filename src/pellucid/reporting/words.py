@@ -35,7 +35,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "mask_fidelity_top20": ("Mask-fidelity at 20 % area", "The same with only the hottest 20 % of the pixels kept, so that all maps may keep equally much."),
     "met": ("Time for one map", "The wait for one explanation of one image by itself (MET), up to a map of the image's size."),
     "met_ratio": ("Time for one map, ratio", "How many times as long one takes as the other: medians over the same images, timed in turns."),
-    "completeness_gap": ("Completeness gap", "SHAP's values should add up to what sets the network's output apart from its output on baseline images; by which share of that they miss it, median over images. 0 is exact."),
+    "completeness_gap": ("Completeness gap", "SHAP's values should add up to what sets the network's output apart from its output on baseline images; by which share of that they miss it, median over images. 0 is exact, and doesn't yet say that the map is right: KernelSHAP's is near 0 by its making."),
     "parameters": ("Parameters", "Numbers the network has learnt; what has to be stored."),
     "multiply_adds": ("Multiply-adds", "Multiplications with addition for one image; what has to be computed."),
     "file_size": ("File size", "The saved network on disk."),

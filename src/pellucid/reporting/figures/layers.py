@@ -131,7 +131,7 @@ def _grey(row: int, image: np.ndarray, mask: str) -> str:
 def _cell(row: int, single: np.ndarray | None, scale: maps.Scale, colours: Colours) -> str:
     if single is None:
         middle = f'x="{_CELL / 2:.0f}" y="{_CELL / 2 + 4:.0f}" text-anchor="middle"'
-        return f'<use href="#layers-dead"/><text {middle} style="fill:#111;stroke:#ececec;stroke-width:5px;paint-order:stroke">no signal</text>'
+        return f'<use href="#layers-dead"/><text class="on-cell" {middle} style="fill:#111;stroke:#ececec;stroke-width:5px;paint-order:stroke">no signal</text>'
     drawn = _picture(maps.map_png(maps.levels(single, scale), scale.table), f'style="opacity:{colours.opacity}"')
     said = f'<text y="{_CELL + 11}" style="fill:{colours.soft};font-size:11px">±{scale.high:.1f}</text>' if scale.signed else ""
     return f'<use href="#layers-{row}"/>{drawn}{said}'
