@@ -145,7 +145,7 @@ def test_seed_decides_the_draws():
 
 @pytest.mark.parametrize("samples", [30, 120])
 def test_memory_does_not_grow_with_samples(samples):
-    """The network never sees more than 50 images at once; an image takes its samples, and one more for the baseline."""
+    """The network never sees more than 32 images at once; an image takes its samples, and one more for the baseline."""
     network = Watched(tiny_network())
     kernel_shap(network, images(2), torch.tensor([0, 1]), images(1, seed=1), samples=samples, segments=10)
     assert max(network.sizes) == min(samples, CHUNK)

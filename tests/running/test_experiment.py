@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import tomllib
@@ -11,6 +12,7 @@ import pytest
 
 from pellucid.core.errors import GuardError, ModelError, SettingError, TapError, WeightsError
 from pellucid.core.settings import parse
+from pellucid.explainers.explain import explain
 from pellucid.running import experiment
 from pellucid.running.experiment import Experiment, check, evenly, open_experiment
 from whole_run import TINY, differences, finished
@@ -108,6 +110,34 @@ def test_a_new_measure_setting_redoes_the_measuring_alone(tmp_path, monkeypatch,
     assert differences(finished(tmp_path / "again"), finished(never_stopped / "runs" / "tiny")) == []
     cached = {stage.name: stage.cached for stage in record.stages}
     assert cached["measure"] is cached["explain"] is False
+
+
+def test_shap_in_a_run_compares_with_the_training_split(tmp_path, monkeypatch, never_stopped):
+    """No argument names the baselines: they are the training images, what maps should add up to is kept, and the gap is measured."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(never_stopped / "ws", "ws")
+    settings = tiny(run__workspace="ws", run__out="shap", explain__methods=["gradient_shap"], explain__gradient_shap={"samples": 4})
+    with Experiment(settings) as opened:
+        made, _, facts = opened.explained
+        rows = opened.scores.measurements
+        given = {"target": "teacher", "settings": {"gradient_shap": {"samples": 4}}, "baselines": opened.data.train}
+        expected = explain(dict(opened.networks), opened.data.test[facts["rows"]], methods=["gradient_shap"], **given)
+    with Experiment(settings) as again:
+        kept = again.explained[0]
+    for explanation, other, by_hand in zip(made, kept, expected, strict=True):
+        np.testing.assert_array_equal(explanation.expected, other.expected)
+        np.testing.assert_allclose(explanation.expected, by_hand.expected, rtol=1e-6)
+        np.testing.assert_allclose(explanation.maps, by_hand.maps, rtol=1e-4, atol=1e-7)
+    found = {(row.name, row.model) for row in rows if row.value is not None and row.by == "gradient_shap"}
+    assert {("completeness_gap", "student"), ("met", "teacher"), ("met_ratio", "teacher / student")} <= found
+
+
+def test_a_missing_package_shows_before_anything_is_computed(monkeypatch):
+    """The command that installs it, from the check of names and settings."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "captum" else find(name))
+    with pytest.raises(SettingError, match=r"gradient_shap needs captum.*pip install 'pellucid\[shap\]'"):
+        check(tiny(explain__methods=["gradient_shap"]))
 
 
 def test_another_seed_is_another_network_on_the_same_data(tmp_path, monkeypatch, never_stopped):

@@ -19,8 +19,8 @@ CHUNK = 32  # captum holds all samples of a call at once, with their graph
 def gradient_shap(model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor, *, samples: int = 64, seed: int = 0) -> Tensor:
     """Share the difference between an image's class logit and that of training images out over the pixels, by gradients in between.
 
-    A map adds up to ``f(x) - mean f(baselines)``, but for the draws: with 64 samples that sum is off by a few percent and more, which
-    `Explanation.gap` says for each image. For a linear network a single baseline leaves no gap at all.
+    A map adds up to ``f(x) - mean f(baselines)``, but for the draws: with 64 samples the sum of a trained network's map is off by a tenth
+    or so, which `Explanation.gap` says for each image. For a linear network a single baseline leaves no gap at all.
 
     Parameters
     ----------

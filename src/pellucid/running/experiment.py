@@ -181,7 +181,12 @@ class Experiment:
             rows = evenly(images.targets, asked.images)
             panel_rows = rows[evenly(images.targets[rows], N_PANEL)]
             maps = explain(
-                dict(self.networks), images[rows], methods=asked.methods, target=asked.target, tap=asked.tap, settings=asked.options,
+                dict(self.networks),
+                images[rows],
+                methods=asked.methods,
+                target=asked.target,
+                tap=asked.tap,
+                settings=asked.options,
                 baselines=self.data.train,
             )
             panel = explain_layers({"student": self.student}, images[panel_rows])
