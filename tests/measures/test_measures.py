@@ -156,7 +156,7 @@ def test_maps_on_the_images_own_grid_are_judged_like_any_other(judged, one):
 
 def test_times_are_marked_as_measured(judged):
     """Whoever compares two runs can tell times, which differ, from everything else, which doesn't."""
-    timed = {"latency_p50", "latency_p95", "throughput", "met", "met_ratio"}
+    timed = {"latency_p50", "latency_p95", "throughput", "met", "met_p50", "met_p95", "met_ratio"}
     for name in ("cost", "faithfulness", "explanation_time"):
         for row in registry.get("measures", name)(judged).measurements:
             assert row.method.startswith("measured") == (row.name in timed)

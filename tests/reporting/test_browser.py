@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pellucid.reporting.page import write
+from pellucid.reporting.sweep import write as write_sweep
 from pellucid.stats.classification import softmax
 
 pytestmark = pytest.mark.browser
@@ -288,4 +289,26 @@ def test_names_with_markup_run_nothing(browser, nasty, tmp_path):
     page.wait_for_selector("#large[open]")
     assert dialogs == []
     assert page.title().startswith("<img src=x")
+    page.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_sweeps_table_sorts_by_click_and_by_keyboard(browser, swept, tmp_path, width):
+    """Figures as numbers, first up, then down; the page fits its width and asks for nothing."""
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.set_default_timeout(PATIENCE)
+    heard = []
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("console", lambda message: heard.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("request", lambda asked: None if asked.url.startswith(("data:", "file:")) else heard.append(asked.url))
+    page.goto(write_sweep(swept, tmp_path).as_uri())
+    column = "() => [...document.querySelectorAll('#settings table.sortable tbody tr')].map((row) => row.cells[1].textContent)"
+    heading = page.locator("#settings table.sortable thead button", has_text="temperature")
+    heading.click()
+    assert page.evaluate(column) == ["5", "5", "10", "10", "15", "15"]
+    heading.press("Enter")
+    assert page.evaluate(column) == ["15", "15", "10", "10", "5", "5"]
+    assert page.locator("#settings th[aria-sort=descending]").count() == 1
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    assert heard == []
     page.close()

@@ -53,7 +53,9 @@ def test_undefined_fidelity_says_why(transparent):
 
 
 def _met(seconds: dict[str, float], ratios: dict[str, float]) -> list[Measurement]:
-    found = [Measurement("met", v, 0.9 * v, 1.1 * v, 20, model="teacher", by=by) for by, v in seconds.items()]
+    found = [
+        Measurement(name, v, 0.9 * v, 1.1 * v, 20, model="teacher", by=by) for name in ("met_p50", "met_p95") for by, v in seconds.items()
+    ]
     return found + [Measurement("met_ratio", v, 0.9 * v, 1.1 * v, 20, model="teacher", by=by) for by, v in ratios.items()]
 
 
@@ -68,7 +70,7 @@ def test_met_compares_medians_by_way_of_the_common_method(transparent):
     table = met_table(replace(transparent, measurements=_met(seconds, ratios)))
     assert [row[0] for row in table.rows] == ["Average feature map", "Grad-CAM", "KernelSHAP", "Average feature maps, all layers"]
     assert _cells(table, "KernelSHAP") == {
-        "Method": "KernelSHAP", "teacher": "5.00 s [4.50, 5.50]", "teacher, against Grad-CAM": "200x", "teacher, against KernelSHAP": "1",
+        "Method": "KernelSHAP", "teacher, median": "5.00 s [4.50, 5.50]", "teacher, p95": "5.00 s [4.50, 5.50]", "teacher, against Grad-CAM": "200x", "teacher, against KernelSHAP": "1",
     }  # fmt: skip
     assert _cells(table, "Average feature map")["teacher, against Grad-CAM"] == "0.50x"
     assert _cells(table, "Average feature maps, all layers")["teacher, against KernelSHAP"] == "0.010x"
@@ -79,4 +81,4 @@ def test_met_sets_teacher_against_student(transparent):
     table = met_table(transparent)
     assert table.columns[-1] == "teacher / student"
     assert _cells(table, "Grad-CAM")["teacher / student"] == "7.60x [7.20, 8.00]"
-    assert _cells(table, "KernelSHAP")["student"] == "1.61 s [1.56, 1.67]"
+    assert _cells(table, "KernelSHAP")["student, median"] == "1.61 s [1.56, 1.67]"

@@ -48,7 +48,7 @@ def networks(folder):
 def rows(folder, name="runs/tiny_sweep"):
     """Return all figures of a sweep but those of a clock."""
     found = read_json(folder / name / "sweep.json")["rows"]
-    clock = {"met", "met_ratio", "latency_p50", "latency_p95", "throughput", "peak_memory"}
+    clock = {"met", "met_p50", "met_p95", "met_ratio", "latency_p50", "latency_p95", "throughput", "peak_memory"}
     return [(row["values"], [m for m in row["measurements"] if m["name"] not in clock]) for row in found]
 
 

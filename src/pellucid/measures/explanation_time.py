@@ -36,8 +36,8 @@ def explanation_time(judged: Judged) -> Judgement:
     Returns
     -------
     Judgement
-        ``met`` per network and method: the mean in seconds, with median and 95th percentile beside it; `by` ``average_feature_maps``
-        is the map of every layer, from one forward pass. ``met_ratio``: medians over each other, of a method and
+        ``met`` per network and method: the mean in seconds; ``met_p50`` and ``met_p95``, its median and 95th percentile; `by`
+        ``average_feature_maps`` is the map of every layer, from one forward pass. ``met_ratio``: medians over each other, of a method and
         ``average_feature_map`` for one network (`by` ``a / average_feature_map``), and of teacher and student for one method (`model`
         ``teacher / student``); paired by image.
     """
@@ -47,7 +47,7 @@ def explanation_time(judged: Judged) -> Judgement:
     jobs, found = _jobs(judged, which)
     with timing.on_threads(judged.settings.threads):
         taken = timing.in_turns(jobs, least=min(LEAST, len(which)), most=len(which), seconds=SECONDS)
-    return Judgement([*found, *(_met(judged, key, seconds) for key, seconds in taken.items()), *_ratios(taken)])
+    return Judgement([*found, *(row for key, seconds in taken.items() for row in _met(judged, key, seconds)), *_ratios(taken)])
 
 
 def _jobs(judged: Judged, which: np.ndarray) -> tuple[Jobs, list[Measurement]]:
@@ -103,14 +103,17 @@ def _every_layer(model: Any, images: Any) -> Callable[[int], object]:
     return explain
 
 
-def _met(judged: Judged, key: tuple[str, str], seconds: np.ndarray) -> Measurement:
-    role, method = key
-    found = timing.over_repeats(lambda counts: counts @ seconds / counts.sum(1), len(seconds), unit="images")
-    reason = f"median {np.median(seconds):.3g} s, p95 {np.quantile(seconds, 0.95):.3g} s"
+def _met(judged: Judged, key: tuple[str, str], seconds: np.ndarray) -> list[Measurement]:
     threads = judged.settings.threads
     source = f"forward, backward and enlarging at batch 1, {threads} thread{'s' if threads > 1 else ''}, networks and methods in turns"
-    met = measurement("met", found, unit="images", model=role, by=method, better="lower", source=source, reason=reason)
-    return _measured(met, len(seconds))
+    facts: dict[str, Any] = {"unit": "images", "model": key[0], "by": key[1], "better": "lower", "source": source}
+    statistics = {
+        "met": lambda counts: counts @ seconds / counts.sum(1),
+        "met_p50": lambda counts: weighted_median(counts, seconds),
+        "met_p95": timing.quantile(seconds, 0.95),
+    }
+    found = {name: timing.over_repeats(statistic, len(seconds), unit="images") for name, statistic in statistics.items()}
+    return [_measured(measurement(name, interval, **facts), len(seconds)) for name, interval in found.items()]
 
 
 def _ratios(taken: dict[tuple[str, str], np.ndarray]) -> list[Measurement]:

@@ -60,29 +60,28 @@ def fidelity_table(record: RunRecord) -> Table | None:
 def met_table(record: RunRecord) -> Table | None:
     """Return the time of one map by method (rows) and network (columns), with its ratios to Grad-CAM and to SHAP."""
     found = of_maps(record)
-    met = {(m.by, m.model): m for m in found if m.name == "met"}
+    met, tail = ({(m.by, m.model): m for m in found if m.name == name} for name in ("met_p50", "met_p95"))
     if not met:
         return None
     ratios = {(m.by, m.model): m for m in found if m.name == "met_ratio"}
     methods = list(dict.fromkeys(by for by, _ in met))
     against = [by for by in ("grad_cam", *SHAP) if by in methods]
     roles = [role for role in networks_in_order(record) if any((by, role) in met for by in methods)]
-    columns = [f"{role}{what}" for role in roles for what in ("", *(f", against {words.method_name(by)}" for by in against))]
+    columns = [f"{role}{what}" for role in roles for what in (", median", ", p95", *(f", against {words.method_name(by)}" for by in against))]
     compared = any(model == "teacher / student" for _, model in ratios)
     rows = []
     for by in methods:
         cells = []
         for role in roles:
-            cells.append(in_unit_with_interval(met.get((by, role))))
+            cells += [in_unit_with_interval(figures.get((by, role))) for figures in (met, tail)]
             cells += ["1" if other == by else _times(met, ratios, by, other, role) for other in against]
         if compared:
             cells.append(_ratio(ratios.get((by, "teacher / student"))))
         rows.append((words.method_name(by), *cells))
     timed = [*met.values(), *ratios.values()]
     caption = (
-        "Time for one map of one image by itself (MET): forward, backward and enlarging, without loading the network. Figures are means; "
-        f"ratios are of medians. {common_basis(timed)} Median and 95th percentile of each stand in "
-        "measurements.csv."
+        "Time for one map of one image by itself (MET): forward, backward and enlarging, without loading the network. "
+        f"Ratios are of medians. {common_basis(timed)}"
     )
     return Table("paper_met", caption, ("Method", *columns, *(("teacher / student",) if compared else ())), tuple(rows))
 

@@ -21,7 +21,7 @@ MOST_THUMBNAILS = 240  # of the contact sheet, over all classes
 _GAINS = {"parameters": ("smaller", "larger"), "multiply_adds": ("less work", "more work"), "file_size": ("smaller", "larger"),
           "latency_p50": ("faster", "slower"), "latency_p95": ("faster", "slower"), "throughput": ("faster", "slower"), "peak_memory": ("less", "more")}  # fmt: skip
 _WITH_PANEL = {"similarity", "transferred", "met", "completeness_gap", *words.LOCALISATION, *words.FAITHFULNESS}
-_ELSEWHERE = {"met_ratio"}  # in the table of times; the student's against the teacher's has a panel
+_ELSEWHERE = {"met_ratio", "met_p50", "met_p95"}  # in the table of times; the student's against the teacher's has a panel
 _WIDE = 20  # times of maps that differ by more than this factor stand on a logarithmic axis
 DIFFERENCES = ("student - teacher", "student - base", "base - teacher")
 

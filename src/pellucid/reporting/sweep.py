@@ -17,7 +17,7 @@ from pellucid.reporting import words
 from pellucid.reporting.figures import charts
 from pellucid.reporting.html import environment, table_data, template
 from pellucid.reporting.sections import Panel
-from pellucid.reporting.tables import Table, to_csv, to_latex
+from pellucid.reporting.tables import Table, latex_file, to_csv
 
 # Figures on the test split that are plotted over the settings, where these were reported.
 TEST_FIGURES = ("balanced_accuracy", "macro_f1", "auc", "mask_fidelity_top20", "mask_fidelity", "pointing_game", "transferred", "met")
@@ -35,7 +35,7 @@ def write(record: SweepRecord, folder: Path) -> Path:
     tables = all_tables(record)
     for table in tables:
         write_text(folder / "report" / "data" / f"{table.name}.csv", to_csv(table))
-    write_text(folder / "tables.tex", "\n".join(to_latex(table) for table in tables))
+    write_text(folder / "tables.tex", latex_file(tables))
     write_text(folder / "report.html", render(record, tables), kind="report")
     return folder / "report.html"
 

@@ -34,6 +34,8 @@ MEASURES: dict[str, tuple[str, str]] = {
     "mask_fidelity_area": ("Area kept", "The mean of the map: how much of the image it keeps. A map that keeps everything is faithful without saying anything."),
     "mask_fidelity_top20": ("Mask-fidelity at 20 % area", "The same with only the hottest 20 % of the pixels kept, so that all maps may keep equally much."),
     "met": ("Time for one map", "The wait for one explanation of one image by itself (MET), up to a map of the image's size."),
+    "met_p50": ("Time for one map, median", "Half of the explanations take no longer."),
+    "met_p95": ("Time for one map, 95th percentile", "95 of 100 explanations take no longer."),
     "met_ratio": ("Time for one map, ratio", "How many times as long one takes as the other: medians over the same images, timed in turns."),
     "completeness_gap": ("Completeness gap", "SHAP's values should add up to what sets the network's output apart from its output on baseline images; by which share of that they miss it, median over images. 0 is exact, and doesn't yet say that the map is right: KernelSHAP's is near 0 by its making."),
     "parameters": ("Parameters", "Numbers the network has learnt; what has to be stored."),
@@ -119,7 +121,7 @@ def in_unit(measurement: Measurement, value: float | None = None) -> str:
         return number_of_bytes(value)
     if measurement.name.startswith("latency"):
         return f"{three_figures(value)} ms"
-    if measurement.name == "met":
+    if measurement.name.startswith("met"):
         # An interval's ends are printed in the unit of its figure.
         return f"{three_figures(value * 1000)} ms" if (measurement.value or 0) < 0.9995 else f"{three_figures(value)} s"
     if measurement.name == "throughput":
