@@ -114,6 +114,8 @@ def test_faithfulness_compares_the_student_with_teacher_and_base(judged, one):
             same = one(rows, name, model="student - teacher", by=by)
             assert same.value == 0 and same.better == "higher"
             assert "Wilcoxon on images, Holm over 2: p = 1" in same.reason
+        control = one(rows, name, model="student - base", by="random_smooth")
+        assert control.value is not None and "Holm over 2" in control.reason  # the two controls are a family of their own
     student, base = (one(rows, "mask_fidelity", model=role, by="average_feature_map") for role in ("student", "base"))
     assert student.n_images == base.n_images == 6  # no map of either is dead
     other = one(rows, "mask_fidelity_difference", model="student - base", by="average_feature_map")

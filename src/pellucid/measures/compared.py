@@ -58,20 +58,21 @@ def between_roles(judged: Judged, name: str, values: dict[tuple[str, str], np.nd
     name : str
         The measure; the rows are called ``<name>_difference``.
     values : dict of (role, method) -> float array [N]
-        What was measured of each image. A method that either network lacks is undefined, and says so.
+        What was measured of each image. A method that either network lacks is undefined, and says so. Controls, which are no method of
+        the run, are compared too, as a family of their own.
     """
     found: list[Measurement] = []
     for first, second in ROLE_PAIRS:
         if not {first, second} <= {explanation.model for explanation in judged.explanations}:
             continue
-        pairs = []
-        for method in judged.methods:
+        pairs: dict[bool, list[Pair]] = {True: [], False: []}  # by whether it is a method of the run, or a control
+        for method in dict.fromkeys([*judged.methods, *(by for _, by in values)]):
             facts: dict[str, Any] = {"model": f"{first} - {second}", "by": method}
             lacking = [role for role in (first, second) if (role, method) not in values]
             if lacking:
                 reason = f"undefined: {' and '.join(lacking)} not judged"
                 found.append(Measurement(f"{name}_difference", None, unit=judged.unit, reason=reason, **facts))
             else:
-                pairs.append(Pair(values[first, method], values[second, method], facts))
-        found += compare(judged, f"{name}_difference", pairs)
+                pairs[method in judged.methods].append(Pair(values[first, method], values[second, method], facts))
+        found += [row for family in pairs.values() for row in compare(judged, f"{name}_difference", family)]
     return found

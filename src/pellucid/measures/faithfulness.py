@@ -67,7 +67,12 @@ def faithfulness(judged: Judged) -> Judgement:
         found += [row for name in COMPARED for row in _between_methods(judged, role, name, values)]
         found += [_completeness(judged, explanation) for explanation in explanations if explanation.expected is not None]
     for name in COMPARED:
-        keys = [(role, method) for role in judged.roles for method in judged.methods if f"{name}/{method}/{role}" in per_image]
+        keys = [
+            (role, method)
+            for role in judged.roles
+            for method in (*judged.methods, *shapes.CONTROLS)
+            if f"{name}/{method}/{role}" in per_image
+        ]
         found += between_roles(judged, name, {(role, method): per_image[f"{name}/{method}/{role}"] for role, method in keys})
     return Judgement(found, per_image)
 

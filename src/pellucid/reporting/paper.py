@@ -67,7 +67,9 @@ def met_table(record: RunRecord) -> Table | None:
     methods = list(dict.fromkeys(by for by, _ in met))
     against = [by for by in ("grad_cam", *SHAP) if by in methods]
     roles = [role for role in networks_in_order(record) if any((by, role) in met for by in methods)]
-    columns = [f"{role}{what}" for role in roles for what in (", median", ", p95", *(f", against {words.method_name(by)}" for by in against))]
+    columns = [
+        f"{role}{what}" for role in roles for what in (", median", ", p95", *(f", against {words.method_name(by)}" for by in against))
+    ]
     compared = any(model == "teacher / student" for _, model in ratios)
     rows = []
     for by in methods:
