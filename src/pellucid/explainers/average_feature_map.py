@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.registry import part
+from pellucid.explainers.reading import activation_at
 from pellucid.models.taps import find_taps, forward_with
 
 
@@ -55,7 +56,7 @@ def average_feature_map(
     >>> tuple(average_feature_map(resnet18, torch.rand(4, 3, 64, 96), tap="layer2").shape)
     (4, 8, 12)
     """
-    return _average(forward_with(model, images, taps=[tap]).spatial(tap), weights)
+    return _average(activation_at(model, images, tap), weights)
 
 
 def average_feature_maps(model: nn.Module, images: Tensor, *, weights: Literal["none", "activation"] = "none") -> dict[str, Tensor]:

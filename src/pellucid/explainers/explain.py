@@ -18,6 +18,7 @@ from pellucid.core.records import Explanation
 from pellucid.data.dataset import Subset
 from pellucid.explainers.average_feature_map import average_feature_maps
 from pellucid.explainers.baselines import prepare
+from pellucid.explainers.reading import read, sharing
 from pellucid.models.saved import Network
 from pellucid.models.taps import evaluating, find_taps, reference
 
@@ -45,9 +46,9 @@ def explain(
         A subset is prepared for each network as its own spec says; a tensor goes to all networks as it is.
     methods : sequence of str
         See ``pellucid list explainers``.
-    target : str or int array [N]
+    target : str or int array [N] or [N, M]
         The class each map is for. ``predicted``: each network's own; ``teacher``: the prediction of the network of that name;
-        ``label``: the true class; or one class per image.
+        ``label``: the true class; ``all``: every class; or one class per image, or M of them.
     tap : str
         Where maps are read. ``auto``: the deepest tap whose grid is at least 6x6.
     settings : dict of method -> dict
@@ -61,7 +62,9 @@ def explain(
     Returns
     -------
     list of Explanation
-        Network by network, in each all methods in the order asked for.
+        Network by network, in each all methods in the order asked for, and in each one explanation for each of M classes.
+        Methods, classes and predictions of a network share one forward pass for each tap; `seconds` counts it for the method
+        that came first.
 
     Raises
     ------
@@ -86,12 +89,14 @@ def explain(
     compared = {
         name: _compared(network, explainers, baselines) for name, network in named.items()
     }  # a mistake shows before any map is made
-    targets = _targets(named, images, target, batch_size)
-    return [
-        explanation
-        for name, network in named.items()
-        for explanation in _explain_one(name, network, images, targets[name], explainers, options, compared[name], tap, batch_size)
-    ]
+    targets = _targets(named, images, target)
+    found: dict[str, list[Explanation]] = {}
+    by_teacher = isinstance(target, str) and target == "teacher"
+    for name in sorted(named, key=lambda name: not (by_teacher and name == "teacher")):  # whoever says the classes comes first
+        if by_teacher and found:
+            targets = found["teacher"][0].targets[:, None]
+        found[name] = _explain_one(name, named[name], images, targets, explainers, options, compared[name], tap, batch_size)
+    return [explanation for name in named for explanation in found[name]]
 
 
 def explain_layers(networks: Networks, images: Subset | Tensor, *, batch_size: int = 32) -> list[Explanation]:
@@ -162,26 +167,25 @@ def _options(explainers: dict[str, Any], settings: Mapping[str, dict[str, Any]])
     return checked
 
 
-def _targets(named: dict[str, Any], images: Subset | Tensor, target: Any, batch_size: int) -> dict[str, np.ndarray]:
-    """Return int64 [N] for each network."""
+def _targets(named: dict[str, Any], images: Subset | Tensor, target: Any) -> np.ndarray | None:
+    """Return int64 [N, M], the same for all networks; None where a network's own predictions are meant, which its maps' pass will give."""
     if not isinstance(target, str):
         given = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
-        if given.shape != (len(images),) or given.dtype.kind not in "iu":
+        if given.shape[:1] != (len(images),) or given.ndim not in (1, 2) or not given.size or given.dtype.kind not in "iu":
             raise TargetError(
-                f"target must hold one class number for each of the {len(images)} images; it is {given.dtype} {list(given.shape)}."
+                f"target must hold one class number (or several) for each of the {len(images)} images; it is {given.dtype} {list(given.shape)}."
             )
-        return dict.fromkeys(named, given)
-    if target == "predicted":
-        return {name: network.logits(images, batch_size).argmax(1) for name, network in named.items()}
-    if target == "teacher":
-        if "teacher" not in named:
-            raise TargetError(
-                f'target = "teacher", but no network of that name is given, only {", ".join(named)}. Use target = "predicted".'
-            )
-        return dict.fromkeys(named, named["teacher"].logits(images, batch_size).argmax(1))
+        return given.reshape(len(images), -1).astype(np.int64)
+    if target == "teacher" and "teacher" not in named:
+        raise TargetError(f'target = "teacher", but no network of that name is given, only {", ".join(named)}. Use target = "predicted".')
+    if target in ("teacher", "predicted"):
+        return None
     if target == "label":
-        return dict.fromkeys(named, _labels(images))
-    raise TargetError(f'target = "{target}" can be predicted, teacher, label, or one class per image.')
+        return _labels(images)[:, None]
+    if target == "all":
+        n_classes = next(iter(named.values())).logits(images[:1], 1).shape[1]
+        return np.tile(np.arange(n_classes), (len(images), 1))
+    raise TargetError(f'target = "{target}" can be predicted, teacher, label, all, or one class per image.')
 
 
 def _labels(images: Subset | Tensor) -> np.ndarray:
@@ -209,7 +213,7 @@ def _explain_one(
     name: str,
     network: Any,
     images: Subset | Tensor,
-    targets: np.ndarray,
+    targets: np.ndarray | None,
     explainers: dict[str, Any],
     options: dict[str, dict[str, Any]],
     compared: dict[str, Tensor],
@@ -217,30 +221,45 @@ def _explain_one(
     batch_size: int,
 ) -> list[Explanation]:
     chosen: dict[str, dict[str, Any]] = {}  # per method: its settings with the tap that was chosen
-    maps: dict[str, list[np.ndarray]] = {method: [] for method in explainers}
+    classes: list[np.ndarray] = []
+    maps: dict[tuple[str, int], list[np.ndarray]] = {}
     seconds = dict.fromkeys(explainers, 0.0)
     size, start = (0, 0), 0
     for batch in _batches(name, network, images, batch_size):
         if not chosen:
             size = (batch.shape[2], batch.shape[3])
             chosen = _with_taps(name, network.model, batch, explainers, options, tap)
-        which = torch.from_numpy(targets[start : start + len(batch)]).to(batch.device)
-        start += len(batch)
-        for method, explainer in explainers.items():
-            before = _now(batch)
-            others = [compared[method]] if method in compared else []
-            found = explainer(network.model, batch, which, *others, **chosen[method])
-            seconds[method] += _now(batch) - before
-            maps[method].append(found.detach().cpu().numpy())
+        with sharing():
+            here = _predicted(network.model, batch, chosen) if targets is None else targets[start : start + len(batch)]
+            start += len(batch)
+            classes.append(here)
+            for method, explainer in explainers.items():
+                others = [compared[method]] if method in compared else []
+                for number in range(here.shape[1] if explainer.traits["signed"] else 1):
+                    which = torch.from_numpy(here[:, number]).to(batch.device)
+                    before = _now(batch)
+                    found = explainer(network.model, batch, which, *others, **chosen[method])
+                    seconds[method] += _now(batch) - before
+                    maps.setdefault((method, number), []).append(found.detach().cpu().numpy())
+    each = np.concatenate(classes).astype(np.int64)
     return [
         Explanation(
-            maps=np.concatenate(maps[method]).astype(np.float32), targets=targets.astype(np.int64), model=name, method=method,
-            layer=chosen[method].get("tap", ""), image_size=size, signed=explainer.traits["signed"],
+            maps=np.concatenate(parts).astype(np.float32), targets=each[:, number], model=name, method=method,
+            layer=chosen[method].get("tap", ""), image_size=size, signed=explainers[method].traits["signed"],
             variant=str(chosen[method].get("variant", "")), settings=chosen[method], seconds=seconds[method] / len(images),
-            expected=_expected(network, images, targets, compared[method], batch_size) if method in compared else None,
+            expected=_expected(network, images, each[:, number], compared[method], batch_size) if method in compared else None,
         )
-        for method, explainer in explainers.items()
+        for (method, number), parts in maps.items()
     ]  # fmt: skip
+
+
+def _predicted(model: nn.Module, batch: Tensor, chosen: dict[str, dict[str, Any]]) -> np.ndarray:
+    """Return a network's own classes [N, 1], from the pass that its maps are read from where there is one."""
+    taps = [settings["tap"] for settings in chosen.values() if "tap" in settings]
+    if taps:
+        return read(model, batch, taps[0]).logits.argmax(1)[:, None].cpu().numpy()
+    with evaluating(model), torch.no_grad():
+        return model(batch).argmax(1)[:, None].cpu().numpy()
 
 
 def _with_taps(

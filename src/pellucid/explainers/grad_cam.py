@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.registry import part
+from pellucid.explainers.reading import read
 from pellucid.explainers.targets import check_targets
-from pellucid.models.taps import forward_with
 
 
 @part(signed=True, taps=True)
@@ -52,12 +52,7 @@ def grad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, tap: str = "l
     >>> tuple(maps.shape)
     (4, 2, 3)
     """
-    outputs = forward_with(model, images, taps=[tap], gradients=True)  # works with frozen parameters too
-    targets = check_targets(targets, outputs.logits)
-    activation = outputs.spatial(tap)  # [N, C, h, w]
-    # In eval mode images don't influence each other, so one backward pass serves the whole batch.
-    with torch.enable_grad():
-        chosen = outputs.logits.gather(1, targets[:, None]).sum()
-    (gradient,) = torch.autograd.grad(chosen, activation)
-    maps = torch.einsum("nc,nchw->nhw", gradient.mean((2, 3)), activation.detach())
+    reading = read(model, images, tap)
+    targets = check_targets(targets, reading.logits)
+    maps = torch.einsum("nc,nchw->nhw", reading.gradient(targets).mean((2, 3)), reading.activation)
     return maps if maps.dtype == torch.float64 else maps.float()

@@ -33,7 +33,7 @@ def compare(judged: Judged, name: str, pairs: Sequence[Pair]) -> list[Measuremen
     name : str
         Of the measurement, e.g. ``mask_fidelity_difference``.
     pairs : sequence of Pair
-        One family: Holm's correction is over all of them.
+        One family: Holm's correction is over all of them that can be tested.
 
     Returns
     -------
@@ -41,9 +41,10 @@ def compare(judged: Judged, name: str, pairs: Sequence[Pair]) -> list[Measuremen
         Intervals over resampling units; the p-value of Wilcoxon's test on units' means stands in `reason`.
     """
     p_values = holm([wilcoxon_by_unit(pair.a, pair.b, judged.units) for pair in pairs])
+    tested = int(np.isfinite(p_values).sum())
     found = []
     for pair, p in zip(pairs, p_values, strict=True):
-        test = f"Wilcoxon on {judged.unit}, Holm over {len(pairs)}: p " + (f"= {p:.2g}" if p >= 0.001 else "< 0.001")
+        test = f"Wilcoxon on {judged.unit}, Holm over {tested}: p " + (f"= {p:.2g}" if p >= 0.001 else "< 0.001")
         reason = test if np.isfinite(p) else ""
         found.append(judged.mean(name, pair.a - pair.b, source="paired on the same images", reason=reason, **pair.facts))
     return found

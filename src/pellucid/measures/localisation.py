@@ -37,7 +37,8 @@ def localisation(judged: Judged) -> Judgement:
         ``pointing_game``, ``relevance_mass`` and ``iou`` per network, method and class; the same of two maps that know nothing
         (`by` ``random_smooth`` and ``centre_prior``, `model` empty); ``mask_share``, the share of the image the mask covers, which is
         what a blind map's relevance mass comes to. ``..._difference`` between networks (`model` ``student - teacher``,
-        ``student - base``) per method, with Wilcoxon's test on unit means, corrected after Holm over the methods. Per image (NaN where not judged): ``pointing_game/METHOD/ROLE`` and so on.
+        ``student - base``) per method, with Wilcoxon's test on unit means, corrected after Holm over the methods. Per image (NaN where not
+        judged): ``pointing_game/METHOD/ROLE`` and so on.
     """
     masks = judged.images[judged.rows].masks
     has_mask: np.ndarray = np.zeros(len(judged.rows), bool) if masks is None else np.any(masks, axis=(1, 2))

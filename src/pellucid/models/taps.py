@@ -233,6 +233,45 @@ def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, 
     return Outputs(logits, dict(maps))
 
 
+def run_from(model: nn.Module, image: Tensor, tap: str, maps: Tensor) -> Tensor:
+    """Return the logits [M, K] a network gives where a tap holds these maps, whatever the image made of it.
+
+    What lies before the tap is run on the one image only, so many changes of one map cost little more than the rest of the network.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Runs in eval mode, without gradients.
+    image : float Tensor [1, C, H, W]
+        Gives special tokens, and whatever passes the tap by.
+    tap : str
+        A spatial tap.
+    maps : float Tensor [M, C, h, w]
+
+    Raises
+    ------
+    TapError
+        The tap is unknown.
+    """
+    found = find_taps(model, size=(image.shape[2], image.shape[3]), channels=image.shape[1]).find(tap)
+    calls = 0
+
+    def put(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls - 1 != found.call:
+            return None
+        like = output.expand(len(maps), *output.shape[1:])
+        return _from_map(maps, like, found)
+
+    handle = model.get_submodule(found.module).register_forward_hook(put)
+    try:
+        with evaluating(model), torch.no_grad():
+            return model(image.to(reference(model)))
+    finally:
+        handle.remove()
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """Put a network into eval mode and give each module its own mode flag back at the end, also after an error."""

@@ -16,12 +16,13 @@ from pellucid.core.settings import in_words, short_names, value_text
 from pellucid.reporting import words
 from pellucid.reporting.figures import charts
 from pellucid.reporting.html import environment, table_data, template
-from pellucid.reporting.sections import Panel
+from pellucid.reporting.sections import Panel, interval_sentence
 from pellucid.reporting.tables import Table, latex_file, to_csv
 
 # Figures on the test split that are plotted over the settings, where these were reported.
 TEST_FIGURES = ("balanced_accuracy", "macro_f1", "auc", "mask_fidelity_top20", "mask_fidelity", "pointing_game", "transferred", "met")
 DIFFERENCES = ("student - base", "student - teacher")
+RESPLIT = ("data.fold", "data.repeat", "data.split_seed")  # repeats that split the images anew
 
 
 def write(record: SweepRecord, folder: Path) -> Path:
@@ -47,6 +48,7 @@ def render(record: SweepRecord, tables: Sequence[Table]) -> str:
         record=record,
         chosen=_setting(chosen),
         figures=_chosen_figures(record, chosen),
+        test_part=_test_part(record),
         panels=panels(record),
         tables={table.name: table for table in tables},
         runs=[(_setting(row), row.runs) for row in record.rows],
@@ -54,7 +56,7 @@ def render(record: SweepRecord, tables: Sequence[Table]) -> str:
         table_data=table_data(tables),
         style=Markup(template("style.css")),
         script=Markup(template("tables.js")),
-        settings=_asvalue_text(record.settings),
+        settings=_as_toml(record.settings),
     )  # fmt: skip
 
 
@@ -74,7 +76,7 @@ def settings_table(record: SweepRecord) -> Table:
     ]  # fmt: skip
     axes = _axes(record)
     name = words.measure_name(record.choose)
-    caption = f"{name} on validation, {_basis(record)} Chosen is what validation prefers; the test split had no part in it."
+    caption = f"{name} on validation, {_basis(record)} Chosen is what validation prefers. {_test_part(record)}"
     headings = (*_names(record), "chosen", *(model for _, model in columns), "training")
     return Table("settings", caption, headings, tuple(rows), text_columns=len(axes) + 1)
 
@@ -98,12 +100,13 @@ def grid_table(record: SweepRecord) -> Table | None:
 
 def test_table(record: SweepRecord) -> Table | None:
     """Return the figures on the test split of the settings that were reported; None where none was."""
-    rows = []
+    rows, shown = [], []
     for row in record.rows:
         for name in TEST_FIGURES:
             kept = [m for m in row.measurements if m.split == "test" and m.name in (name, f"{name}_difference")]
             kept = [m for m in kept if " - " not in m.by]
             places = numbers.decimals(kept)
+            shown += kept
             for m in kept:
                 what = words.measure_name(name) + (f", {words.method_name(m.by)}" if m.by else "")
                 what += ", difference" if m.name != name else ""
@@ -111,7 +114,8 @@ def test_table(record: SweepRecord) -> Table | None:
     if not rows:
         return None
     headings = (*_names(record), "measure", "network", "test", "rests on")
-    return Table("test", "On the test split, of the settings that were reported.", headings, tuple(rows), text_columns=len(headings) - 2)
+    caption = f"On the test split, of the settings that were reported. {interval_sentence(shown)}"
+    return Table("test", caption, headings, tuple(rows), text_columns=len(headings) - 2)
 
 
 def panels(record: SweepRecord) -> list[Panel]:
@@ -202,6 +206,17 @@ def _basis(record: SweepRecord) -> str:
     return f"{numbers.basis(m.n_images, m.n_units, m.unit)}{over}. In brackets the 95 % interval ({m.method})." if m is not None else ""
 
 
+def _test_part(record: SweepRecord) -> str:
+    """Say what part test images had in the choice: with several splits an image of one run's test helps to train or to judge another run."""
+    crossing = [key for key in record.repeats if key in RESPLIT and len(record.axes[key]) > 1]
+    if len(record.rows) == 1 or not crossing:
+        return "Test images had no part in the choice."
+    return (
+        f"No run's test images chose for that run; but over several {' and '.join(key.rpartition('.')[2] for key in crossing)}s each image is "
+        "also on another side of the split, so the test figures of the chosen setting may be a little too good."
+    )
+
+
 def _setting(row: SweepRow) -> str:
     return in_words(row.values) or "the one setting"
 
@@ -227,7 +242,7 @@ def _cell(m: Measurement | None, places: int) -> str:
     return "" if m is None else numbers.with_interval(m, places)
 
 
-def _asvalue_text(settings: dict[str, Any]) -> str:
+def _as_toml(settings: dict[str, Any]) -> str:
     import tomli_w
 
     return tomli_w.dumps(settings)

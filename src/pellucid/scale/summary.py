@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.core import files, numbers
+from pellucid.core.errors import RunError
 from pellucid.core.records import ROLES, Measurement, SweepRow
 from pellucid.core.settings import in_words
 from pellucid.scale.plan import Cell
@@ -78,7 +79,8 @@ class Pool:
         """Measure the mean of values per image (NaN where there is none), named as the measurement of one of the runs is."""
         found = mean_interval(values, self.weights, units=self.units, unit=self.unit)
         found = replace(found, n_images=len(np.unique(self.ids[np.isfinite(values)])))
-        return self._measurement(first.name, found, model=first.model, better=first.better, by=first.by, each=each)
+        made = self._measurement(first.name, found, model=first.model, better=first.better, by=first.by, each=each)
+        return replace(made, source=first.source)
 
     def _prediction(self, name: str, model: tuple[str, ...]) -> Measurement:
         metric, lower = PREDICTION[name], name in LOWER_IS_BETTER
@@ -109,8 +111,8 @@ class Pool:
 def reported(folders: Sequence[Path], repeats: Sequence[dict[str, Any]], *, unit: str, resamples: int) -> list[Measurement]:
     """Measure a setting on the test split, from its runs' folders.
 
-    One run's figures are taken as they stand. Of several, predictions are pooled, values per image averaged, and what has neither
-    (times, sizes) averaged without an interval.
+    One run's figures are taken as they stand. Of several, predictions are pooled and values per image averaged. What has neither (times,
+    sizes) is averaged as it stands, its interval's ends too: a mean never varies more than its parts do on average, so that is too wide at worst.
     """
     own = [[Measurement.from_json(m) for m in files.read_json(folder / "measurements.json")["measurements"]] for folder in folders]
     own = [[m for m in measurements if m.stratum == "all"] for measurements in own]
@@ -125,14 +127,12 @@ def reported(folders: Sequence[Path], repeats: Sequence[dict[str, Any]], *, unit
         if (first.name, first.model) in there:
             continue
         same = [next((m for m in one if (m.name, m.model, m.by) == (first.name, first.model, first.by)), None) for one in own]
-        figures = [m.value for m in same if m is not None and m.value is not None]
-        each = [f"{in_words(repeat)}: {value:.3g}" for repeat, value in zip(repeats, figures, strict=False)]
+        each = [f"{in_words(repeat)}: {_said(m)}" for repeat, m in zip(repeats, same, strict=True)]
         of_images = [found for values in per_image if (found := _of_images(values, first)) is not None]
         if len(of_images) == len(own):
             made.append(pool.mean(first, np.concatenate(of_images), each))
-        elif len(figures) == len(own):
-            mean = float(np.mean(figures))
-            made.append(replace(first, value=mean, low=None, high=None, method=f"mean of {len(own)} runs", reason="; ".join(each)))
+        else:
+            made.append(_mean_of_runs(first, same, each))
     return made
 
 
@@ -148,12 +148,22 @@ def choice(rows: Sequence[SweepRow], measure: str) -> tuple[int, str]:
     """Return which row validation prefers, and why in words.
 
     A row without the figure is never chosen; among equals the first stands.
+
+    Raises
+    ------
+    RunError
+        No row has the figure.
     """
     found = [row.find(measure, "student") for row in rows]
     judged = [i for i, m in enumerate(found) if m is not None and m.value is not None]
+    name = measure.replace("_", " ")
+    if not judged:
+        reason = next((m.reason for m in found if m is not None), "not measured")
+        raise RunError(
+            f"no setting has a figure for {name} on validation ({reason}). Set sweep.choose to another measure, or enlarge data.val_share."
+        )
     sign = -1 if measure in LOWER_IS_BETTER else 1
     best = max(judged, key=lambda i: (sign * found[i].value, -i))  # type: ignore[union-attr, operator]
-    name = measure.replace("_", " ")
     if len(rows) == 1:
         return best, "there is one setting only"
     chosen = found[best]
@@ -165,6 +175,24 @@ def choice(rows: Sequence[SweepRow], measure: str) -> tuple[int, str]:
     if within:
         text += f"; {len(within)} of the other {len(rows) - 1} settings lie inside this interval, so the choice among them may be luck"
     return best, text
+
+
+def _mean_of_runs(first: Measurement, same: Sequence[Measurement | None], each: Sequence[str]) -> Measurement:
+    """Return the mean of a figure over runs, with the mean of its interval's ends; undefined where it is undefined in any run."""
+    there = [m for m in same if m is not None and m.value is not None]
+    if len(there) < len(same):
+        lacking = next((m for m in same if m is not None and m.value is None), None)
+        reason = numbers.undefined(lacking) if lacking is not None and not there else f"undefined: not in every run ({'; '.join(each)})"
+        return replace(first, value=None, low=None, high=None, method="", reason=reason)
+    ends = [(m.low, m.high) for m in there if m.low is not None and m.high is not None]
+    low, high = np.mean(ends, axis=0).tolist() if len(ends) == len(there) else (None, None)
+    method = f"mean of {len(there)} runs" + (f" and of their intervals' ends; {first.method}" if low is not None else "")
+    value = float(np.mean([m.value for m in there]))
+    return replace(first, value=value, low=low, high=high, method=method, reason="; ".join(each))
+
+
+def _said(m: Measurement | None) -> str:
+    return "not measured" if m is None else numbers.undefined(m) if m.value is None else f"{m.value:.3g}"
 
 
 def _of_images(values: Mapping[str, np.ndarray], figure: Measurement) -> np.ndarray | None:

@@ -20,6 +20,7 @@ from pellucid.core.numbers import duration, plural
 from pellucid.core.progress import say
 from pellucid.core.records import SweepRecord, SweepRow
 from pellucid.core.settings import in_words, parse
+from pellucid.data.dataset import Subset
 from pellucid.measures.timing import on_threads
 from pellucid.reporting.sweep import write
 from pellucid.running import record
@@ -103,8 +104,9 @@ class Sweep:
             if not rows:
                 raise RunError(self._failures())
             chosen, why = summary.choice(rows, self.asked.choose)
-            self._work(self._report_jobs(rows, chosen), "reports")
-            rows = [self._with_test(row) for row in rows]
+            reported = {job.cell.name for job in self._work(self._report_jobs(rows, chosen), "reports")}
+            # What an earlier sweep reported here may be of other data or an older version, so only this one's reports count.
+            rows = [self._with_test(row) if reported.issuperset(cell.name for cell in self._group(row)) else row for row in rows]
             found = self._record(rows, chosen, why)
             write(found, self.folder)
         if self.failed:
@@ -125,25 +127,35 @@ class Sweep:
     def _processes(self, jobs: int) -> int:
         return max(1, min(self.processes or local.fitting_processes(), jobs))
 
-    def _work(self, jobs: list[Job], what: str) -> None:
+    def _work(self, jobs: list[Job], what: str) -> list[Job]:
+        """Do jobs; return those that went well."""
+        done: list[Job] = []
         if not jobs:
-            return
+            return done
         processes = self._processes(len(jobs))
         say(f"sweep: {len(jobs)} {what} to make, {plural(processes, 'processes')} of one thread each")
         watch = _Watch(jobs, processes, self.folder)
+
+        def finished(job: Job, result: Any, seconds: float) -> None:
+            done.append(job)
+            watch.finished(job, seconds)
 
         def failed(job: Job, error: BaseException) -> None:
             self.failed.append((_title(job), " ".join(str(error).split())))
             say(f"failed: {_title(job)}: {self.failed[-1][1]}")
 
-        local.work(jobs, perform, processes=processes, finished=watch.finished, failed=failed, beat=watch.beat)
+        local.work(jobs, perform, processes=processes, finished=finished, failed=failed, beat=watch.beat)
+        return done
 
     def _row(self, group: list[Cell]) -> SweepRow | None:
         """Return a setting's figures on validation; None where one of its networks is missing."""
         keys = [self.experiments[cell.name].keys for cell in group]
         if any(not cell.outputs(key).exists() for cell, of_cell in zip(group, keys, strict=True) for key in of_cell.values()):
             return None
-        found = [_together({role: cell.outputs(key) for role, key in of_cell.items()}) for cell, of_cell in zip(group, keys, strict=True)]
+        found = [
+            _together({role: cell.outputs(key) for role, key in of_cell.items()}, self.experiments[cell.name].data.val)
+            for cell, of_cell in zip(group, keys, strict=True)
+        ]
         first = self.experiments[group[0].name]
         pool = summary.Pool(
             found, [cell.repeat for cell in group], split="val", unit=first.data.dataset.unit_name, resamples=self.shared.measure.resamples
@@ -159,10 +171,8 @@ class Sweep:
         return [Job(f"report {cell.name}", "report", cell) for row in wanted for cell in self._group(row)]
 
     def _with_test(self, row: SweepRow) -> SweepRow:
-        """Return the row with its figures on the test split, where all its runs have been reported."""
+        """Return the row with its figures on the test split, from the reports of its runs."""
         group = self._group(row)
-        if not all((cell.out / "report.html").exists() for cell in group):
-            return row
         first = self.experiments[group[0].name]
         test = summary.reported(
             [cell.out for cell in group], [cell.repeat for cell in group],
@@ -194,7 +204,9 @@ class Sweep:
         return f"{plural(len(self.failed), 'jobs')} of the sweep failed, the others are done ({listed}). Logs: {self.folder / 'logs'}."
 
     def _refuse_foreign(self) -> None:
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not (self.folder / ".lock").exists():
+        if not self.folder.is_dir() or not any(self.folder.iterdir()):
+            return
+        if not (self.folder / ".lock").exists() or (self.folder / "settings.toml").exists():  # a run has a lock too
             raise RunError(f"{self.folder}: is there already and holds no sweep. Choose another --out, or empty it.")
 
     @contextlib.contextmanager
@@ -223,10 +235,9 @@ def perform(job: Job) -> None:
                 experiment.report()
             return
         network, val = experiment.trained(job.role), experiment.data.val
-        units = val.dataset.resampling_units
         arrays = {
-            "val.ids": np.array(val.ids), "val.units": np.array([units[row] for row in val.rows]), "val.targets": val.targets,
-            "val.logits": network.logits(val), "seconds": np.array(sum(epoch["seconds"] for epoch in network.history)),
+            "val.ids": np.array(val.ids), "val.units": _units(val), "val.targets": val.targets, "val.logits": network.logits(val),
+            "seconds": np.array(sum(epoch["seconds"] for epoch in network.history)),
         }  # fmt: skip
         files.write_npz(job.cell.outputs(job.key), arrays, kind="validation")
 
@@ -239,7 +250,7 @@ class _Watch:
         self.total, self.processes, self.folder = len(jobs), processes, folder
         self.planned = self.taken = 0.0
 
-    def finished(self, job: Job, _: Any, seconds: float) -> None:
+    def finished(self, job: Job, seconds: float) -> None:
         del self.left[job.key]
         if job.seconds:
             self.planned += job.seconds
@@ -266,14 +277,18 @@ def _log(job: Job) -> Path:
     return job.cell.out.parents[1] / "logs" / f"{job.role}-{name}.log"
 
 
-def _together(paths: dict[str, Path]) -> Outputs:
-    """Return the validation logits of one run's networks."""
+def _together(paths: dict[str, Path], val: Subset) -> Outputs:
+    """Return the validation logits of one run's networks, with the units of its own data: groups are no part of a network's key."""
     logits = {}
     for role, path in paths.items():
         with np.load(path, allow_pickle=False) as content:
             logits[role] = content["val.logits"]
-            found = Outputs(content["val.ids"], content["val.units"], content["val.targets"], logits)
-    return found
+    return Outputs(np.array(val.ids), _units(val), val.targets, logits)
+
+
+def _units(side: Subset) -> np.ndarray:
+    units = side.dataset.resampling_units
+    return np.array([units[row] for row in side.rows])
 
 
 def _training_seconds(path: Path) -> float:

@@ -6,8 +6,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -78,7 +80,8 @@ def work(
             ready = [job for job in waiting if not unfinished & set(job.needs)]
             for job in ready[: processes - len(running)]:
                 waiting.remove(job)
-                running[pool.submit(_timed, act, job)] = job
+                with _without_main():  # a process begins when a job is handed in
+                    running[pool.submit(_timed, act, job)] = job
             done, _ = wait(running, timeout=BEAT, return_when=FIRST_COMPLETED)
             if not done and running:
                 beat(list(running.values()))
@@ -109,7 +112,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     context.set_forkserver_preload(PRELOADED)
     watched, held = context.Pipe(duplex=False)
     with _one_thread(), watched, held:
-        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(watched,))
+        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(watched, dict(os.environ)))
         try:
             yield pool
         except BaseException:
@@ -134,11 +137,25 @@ def _one_thread() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _begin(watched: Connection) -> None:
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the caller's script from processes begun inside: they need nothing of it, and would import it anew, sweep and all."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _begin(watched: Connection, environment: dict[str, str]) -> None:
     """Compute on one thread, and end this process as soon as the pipe's other end is closed: the sweep was stopped or killed."""
     import torch
 
+    os.environ.update(environment)  # what was set after an earlier sweep of the same program began
     torch.set_num_threads(1)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(gpu_of(multiprocessing.current_process().name, torch.cuda.device_count()))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which then closes the pipe
 
     def watch() -> None:
@@ -147,6 +164,11 @@ def _begin(watched: Connection) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def gpu_of(process: str, gpus: int) -> int:
+    """Return which of so many GPUs a process computes on; the processes of a pool are numbered one after another in their names."""
+    return int(process.rpartition("-")[2]) % gpus
 
 
 def _timed(act: Callable[[Job], Any], job: Job) -> tuple[Any, float]:
