@@ -194,12 +194,26 @@ def test_a_run_leaves_the_sweep_section_alone(tmp_path):
         ("[sweep]\nrun.out = ['a', 'b']", "run.out can't be varied"),
         ("[sweep]\nrun.sed = [1]", '"run.sed" is no setting'),
         ("[sweep]\ndistil.alpha = [1]\nrun.out = ['a']", "run.out can't be varied"),
+        ("[sweep]\ndistill.alpha = [0.4]\n'distill.alpha' = [0.7]", "distill.alpha is given twice"),
+        (f"[sweep]\nrun.seed = {list(range(10_001))}", "run.seed holds 10,001 values. A sweep has at most 10,000 runs"),
+        (f"[sweep]\nrun.seed = {list(range(101))}\ndata.fold = {list(range(100))}", "the axes make 10,100 runs together"),
     ],
 )
 def test_a_sweep_that_cannot_be_made_is_refused_with_all_that_is_wrong(section, message, tmp_path):
     with pytest.raises(SettingError) as caught:
         load_sweep(sweep_file(tmp_path, section))
     assert message in str(caught.value) and "x.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["data.size.x", "data.size.x.y"])
+def test_an_axis_inside_a_value_is_refused(key):
+    with pytest.raises(SettingError, match="size is a value, not a section"):
+        settings.varied({"data": {"size": 32}}, {key: 1})
+
+
+def test_a_file_in_place_of_a_folder_is_no_experiment_file(tmp_path):
+    with pytest.raises(SettingError, match="not a readable experiment file"):
+        load(sweep_file(tmp_path, "") / "y.toml")
 
 
 def test_varied_settings_are_told_apart_in_words():

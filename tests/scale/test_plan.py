@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pellucid.core.errors import SettingError
@@ -42,8 +43,8 @@ def test_the_section_is_named_where_two_axes_end_alike(tmp_path):
 
 def test_a_value_no_folder_can_bear_is_named_safely(tmp_path):
     """A path as a value makes no folders, and two paths that look alike afterwards stay apart."""
-    found = planned({"data.source": ["a/b.zip", "a-b.zip"], "teacher.weights": ["x" * 200]}, tmp_path)
-    assert all("/" not in cell.name and len(cell.name) <= 100 for cell in found)
+    found = planned({"data.source": ["a/b.zip", "a-b.zip"], "teacher.weights": ["x" * 200, "網" * 90]}, tmp_path)
+    assert all("/" not in cell.name and len(cell.name.encode()) <= 100 for cell in found)
     assert found[0].name != found[1].name
 
 
@@ -79,6 +80,23 @@ def test_another_seed_of_the_run_makes_all_networks_anew_and_one_of_the_student_
     students = jobs_of({"student.seed": [0, 1]}, tmp_path, monkeypatch, shared_workspace)
     assert [job.role for job in everything].count("teacher") == 2
     assert [job.role for job in students].count("teacher") == 1
+
+
+@pytest.mark.parametrize(("axis", "values"), [("data.fold", [0, 1]), ("run.seed", ["1", "01"])])
+def test_a_repeat_that_repeats_nothing_is_refused(axis, values, tmp_path, monkeypatch, shared_workspace):
+    """Folds without k-fold, or a seed in two spellings: the same figures would count twice."""
+    with pytest.raises(SettingError, match="repeat nothing"):
+        jobs_of({axis: values}, tmp_path, monkeypatch, shared_workspace)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 half of it"])
+def test_damaged_validation_logits_count_as_missing(content, tmp_path):
+    (cell,) = planned({"distill.alpha": [0.4]}, tmp_path)
+    cell.outputs("key").parent.mkdir(parents=True)
+    np.savez(cell.outputs("key"), **{"val.logits": np.zeros((2, 2)), "seconds": np.array(1.0)})
+    assert cell.has_outputs("key")
+    cell.outputs("key").write_bytes(content)
+    assert not cell.has_outputs("key") and not cell.has_outputs("other")
 
 
 def test_varying_a_setting_leaves_the_shared_content_alone():

@@ -7,6 +7,7 @@ and are checked against that part's signature by whoever calls it (:func:`pelluc
 from __future__ import annotations
 
 import copy
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -183,6 +184,9 @@ class SweepSettings(_OpenSection):
         return dict(_flat(self.options))
 
 
+MOST_RUNS = 10_000  # of a sweep; beyond, an axis was mistaken for another
+
+
 def load(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
     """Read an experiment file and apply ``dotted.key=value`` overrides; its ``[sweep]`` section is left to :func:`load_sweep`.
 
@@ -202,7 +206,7 @@ def load_sweep(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) ->
     Raises
     ------
     SettingError
-        As :func:`load`; or there is no such section, or an axis is no list, empty, holds a value twice, or can't be varied.
+        As :func:`load`; or there is no such section, or an axis is no list, empty, given or holding a value twice, or can't be varied.
     """
     path = Path(path)
     content = _read(path, overrides)
@@ -214,15 +218,25 @@ def load_sweep(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) ->
     except ValidationError as error:
         raise SettingError(f"{path.name} " + " ".join(_problem(d, section, ["sweep"])[0] for d in error.errors())) from None
     problems = [problem for key, values in sweep.axes.items() if (problem := _axis_problem(key, values))]
+    keys = [key for key, _ in _flat(sweep.options)]
+    problems += [f"{key} is given twice, with and without quotes." for key in sweep.axes if keys.count(key) > 1]
     if not sweep.axes:
         problems = ['names no setting to vary, e.g. "distill.alpha" = [0.4, 0.7].']
+    elif not problems and (runs := math.prod(map(len, sweep.axes.values()))) > MOST_RUNS:
+        problems = [f"the axes make {runs:,} runs together. A sweep has at most {MOST_RUNS:,}."]
     if problems:
         raise SettingError(f"{path.name} [sweep]: {' '.join(problems)}")
     return content, sweep
 
 
 def varied(content: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of an experiment's content with dotted settings replaced."""
+    """Return a copy of an experiment's content with dotted settings replaced.
+
+    Raises
+    ------
+    SettingError
+        A setting stands inside one that is a value.
+    """
     changed = copy.deepcopy(content)
     for key, value in values.items():
         section, _, name = key.partition(".")
@@ -230,6 +244,8 @@ def varied(content: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         *path, last = name.split(".")
         for step in path:
             inner = inner.setdefault(step, {})
+            if not isinstance(inner, dict):
+                raise SettingError(f'"{key}": {step} is a value, not a section.', setting=key)
         inner[last] = value
     return changed
 
@@ -264,7 +280,7 @@ def _read(path: Path, overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingError(f"{path}: there is no such file. `pellucid init FOLDER` writes one.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingError(f"{path}: not a readable experiment file ({error}).") from None
     for override in overrides:
         _apply(content, override)
@@ -292,6 +308,8 @@ def _axis_problem(key: str, values: Any) -> str:
         return f'"{key}": there is no section "{section}".{did_you_mean(section, Settings.model_fields)}'
     if not isinstance(values, list) or not values:
         return f"{key} = {values!r}: an axis is a list with at least one value."
+    if len(values) > MOST_RUNS:
+        return f"{key} holds {len(values):,} values. A sweep has at most {MOST_RUNS:,} runs."
     twice = [value for i, value in enumerate(values) if value in values[:i]]
     return f"{key} holds {twice[0]!r} twice." if twice else ""
 

@@ -6,18 +6,22 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pellucid.core import files
 from pellucid.core.errors import SettingError
 from pellucid.core.settings import Settings, in_words, parse, short_names, value_text, varied
 from pellucid.running.experiment import Experiment
 
 # Axes that repeat a setting instead of changing it: their figures are averaged or pooled, and none of them is ever chosen.
 REPEATS = ("run.seed", "teacher.seed", "student.seed", "data.split_seed", "data.view_seed", "data.fold", "data.repeat")
-LONGEST_NAME = 100  # letters in a folder's name
+LONGEST_NAME = 100  # bytes in a folder's name
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ class Cell:
     def outputs(self, key: str) -> Path:
         """Return where a network's validation logits are kept, for all runs of the sweep."""
         return self.out.parents[1] / "validation" / f"{key}.npz"
+
+    def has_outputs(self, key: str) -> bool:
+        """Return whether a network's validation logits are there and whole."""
+
+        def read() -> bool:
+            with np.load(self.outputs(key), allow_pickle=False) as content:
+                return {"val.logits", "seconds"} <= {name for name in content.files if content[name] is not None}
+
+        return bool(files.unless_damaged(read))
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -103,14 +116,21 @@ def cells(content: dict[str, Any], axes: Mapping[str, Sequence[Any]], *, file: P
         name = _folder_name(values)
         settings = parse(varied(content, values), where=f"{file.name} with {in_words(values)}:")
         found.append(Cell(name, values, settings, file.parent, out / "runs" / name))
-    twice = {cell.name for cell in found if [other.name for other in found].count(cell.name) > 1}
+    twice = [name for name, count in Counter(cell.name for cell in found).items() if count > 1]
     if twice:
         raise SettingError(f"{file.name} [sweep]: different values have the same name on disk: {', '.join(sorted(twice))}.")
     return found
 
 
-def training_jobs(experiments: Mapping[str, Experiment], runs: Iterable[Cell]) -> list[Job]:
-    """Return one job for each network that the runs need, teachers first, so that no student waits longer than it must."""
+def training_jobs(experiments: Mapping[str, Experiment], runs: Sequence[Cell]) -> list[Job]:
+    """Return one job for each network that the runs need, teachers first, so that no student waits longer than it must.
+
+    Raises
+    ------
+    SettingError
+        A seed or fold changes nothing: its runs would count several times what is there once.
+    """
+    _refuse_idle_repeats(experiments, runs)
     jobs: dict[str, Job] = {}
     for cell in runs:
         experiment = experiments[cell.name]
@@ -120,7 +140,7 @@ def training_jobs(experiments: Mapping[str, Experiment], runs: Iterable[Cell]) -
                 needs = (keys["teacher"],) if role == "student" else ()
                 trained = experiment.is_trained(role)
                 seconds = 0.0 if trained else seconds_of(experiment, role)
-                jobs[keys[role]] = Job(keys[role], role, cell, needs, seconds, trained and cell.outputs(keys[role]).exists())
+                jobs[keys[role]] = Job(keys[role], role, cell, needs, seconds, trained and cell.has_outputs(keys[role]))
     order = ("teacher", "base", "student")
     return sorted(jobs.values(), key=lambda job: order.index(job.role))
 
@@ -132,9 +152,21 @@ def seconds_of(experiment: Experiment, role: str) -> float:
     return steps * planned.seconds_per_step
 
 
+def _refuse_idle_repeats(experiments: Mapping[str, Experiment], runs: Sequence[Cell]) -> None:
+    seen: dict[tuple[str, ...], Cell] = {}
+    for cell in runs:
+        first = seen.setdefault((in_words(cell.setting), *experiments[cell.name].keys.values()), cell)
+        if first is not cell:
+            raise SettingError(
+                f"[sweep]: {in_words(first.repeat)} and {in_words(cell.repeat)} are the same networks on the same split, so they repeat nothing. "
+                'Leave one out; data.fold and data.repeat need data.split = "kfold".'
+            )
+
+
 def _folder_name(values: Mapping[str, Any]) -> str:
     plain = ",".join(f"{short}={value_text(values[key])}" for key, short in short_names(values).items())
     safe = re.sub(r"[^\w=,.+-]", "-", plain)
-    if safe == plain and len(safe) <= LONGEST_NAME:
+    if safe == plain and len(safe.encode()) <= LONGEST_NAME:
         return safe
-    return f"{safe[: LONGEST_NAME - 9]}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
+    short = safe.encode()[: LONGEST_NAME - 9].decode(errors="ignore")
+    return f"{short}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"

@@ -150,7 +150,7 @@ class Sweep:
     def _row(self, group: list[Cell]) -> SweepRow | None:
         """Return a setting's figures on validation; None where one of its networks is missing."""
         keys = [self.experiments[cell.name].keys for cell in group]
-        if any(not cell.outputs(key).exists() for cell, of_cell in zip(group, keys, strict=True) for key in of_cell.values()):
+        if not all(cell.has_outputs(key) for cell, of_cell in zip(group, keys, strict=True) for key in of_cell.values()):
             return None
         found = [
             _together({role: cell.outputs(key) for role, key in of_cell.items()}, self.experiments[cell.name].data.val)
@@ -220,7 +220,8 @@ class Sweep:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunError(f"{self.folder}: another process is running this sweep. Wait for it, or choose another --out.") from None
-            files.remove_leftovers(self.folder)
+            for inside in ("", "validation", "report", "report/data"):
+                files.remove_leftovers(self.folder / inside)
             yield
 
 
