@@ -19,6 +19,7 @@ _PUBLIC = {
     "report": "pellucid.running.stages:report",
     "run": "pellucid.running.experiment:run",
     "sweep": "pellucid.scale.sweep:sweep",
+    "compare": "pellucid.scale.comparison:compare",
     "build": "pellucid.models.build:build",
     "load_network": "pellucid.models.saved:load",
     "Network": "pellucid.models.saved:Network",

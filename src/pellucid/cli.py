@@ -162,6 +162,30 @@ def report(run: Run, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run folder.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another one, with the same test images.", show_default=False)],
+    role: Annotated[str, typer.Option(help="Which network of both: student, base, teacher, ...")] = "student",
+) -> None:
+    """Compare one network of two runs, image by image.
+
+    Prints each measure of A, of B and their difference, paired, with intervals.
+    """
+    from pellucid.core.numbers import basis, decimals, with_interval
+    from pellucid.scale.comparison import DIFFERENCE, A, B
+    from pellucid.scale.comparison import compare as compared
+
+    found = compared(first, second, role=role)
+    print(f"A = {first}, B = {second}, {role}; {basis(found[0].n_images, found[0].n_units, found[0].unit)}")
+    for name, by in dict.fromkeys((m.name.removesuffix("_difference"), m.by) for m in found):
+        those = {m.model: m for m in found if m.name.removesuffix("_difference") == name and m.by == by}
+        places = decimals(those.values())
+        for model in (A, B, DIFFERENCE, "A ~ B"):
+            if model in those:
+                print(f"{name} {by}".strip() + f" {model}: {with_interval(those[model], places)}")
+
+
+@app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A run folder, or a .safetensors file that Pellucid wrote.", show_default=False)],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],

@@ -59,20 +59,27 @@ class Pool:
     split, unit : str
         For the measurements.
     resamples : int
+    models : sequence of str
+        Keys of the runs' logits; those that a run lacks are left out.
+    pairs : sequence of (str, str)
+        Of which models to take differences.
     """
 
-    def __init__(self, runs: Sequence[Outputs], repeats: Sequence[dict[str, Any]], *, split: str, unit: str, resamples: int) -> None:
+    def __init__(
+        self, runs: Sequence[Outputs], repeats: Sequence[dict[str, Any]], *, split: str, unit: str, resamples: int,
+        models: Sequence[str] = ROLES, pairs: Sequence[tuple[str, str]] = DIFFERENCES,
+    ) -> None:  # fmt: skip
         self.ids, self.units, self.targets = (np.concatenate([getattr(run, name) for run in runs]) for name in ("ids", "units", "targets"))
-        self.roles = [role for role in ROLES if all(role in run.logits for run in runs)]
+        self.roles = [role for role in models if all(role in run.logits for run in runs)]
         self.logits = {role: np.concatenate([run.logits[role] for run in runs]) for role in self.roles}
         self.weights = resample(self.targets, self.units, resamples=resamples)
         self.parts = _parts([len(run.ids) for run in runs], repeats)
-        self.split, self.unit = split, unit
+        self.split, self.unit, self.pairs = split, unit, pairs
 
     def predictions(self) -> list[Measurement]:
         """Measure each role, and each difference between roles."""
         models: list[tuple[str, ...]] = [(role,) for role in self.roles]
-        models += [pair for pair in DIFFERENCES if set(pair) <= set(self.roles)]
+        models += [pair for pair in self.pairs if set(pair) <= set(self.roles)]
         return [self._prediction(name, model) for name in PREDICTION for model in models]
 
     def mean(self, first: Measurement, values: np.ndarray, each: list[str]) -> Measurement:
