@@ -78,3 +78,19 @@ def test_tables_lie_beside_the_page(swept, tmp_path):
     assert "tab:settings" in (tmp_path / "tables.tex").read_text()
     test = (tmp_path / "report" / "data" / "test.csv").read_text()
     assert "0.7,15,Balanced accuracy,student," in test and "0.4" not in test.splitlines()[1]
+
+
+def test_folds_that_also_choose_are_not_called_untouched(swept):
+    """An image that is test in one fold is validation in another, so the chosen setting's test figures aren't clean, and it is said."""
+    assert "Test images had no part in the choice." in sweep.settings_table(swept).caption
+    folded = replace(swept, axes={**swept.axes, "data.fold": [0, 1]}, repeats=[*swept.repeats, "data.fold"])
+    page = sweep.render(folded, sweep.all_tables(folded))
+    assert (
+        "had no part" not in page and page.count("over several folds each image is also on another side") == 2 + 2
+    )  # table: label, copies
+    alone = replace(folded, rows=folded.rows[-1:], chosen=0)
+    assert "Test images had no part in the choice." in sweep.settings_table(alone).caption
+
+
+def test_the_table_of_test_figures_says_how_its_intervals_were_made(swept):
+    assert "In brackets the 95 % interval" in sweep.test_table(swept).caption

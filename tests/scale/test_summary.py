@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pellucid.core import files
+from pellucid.core.errors import RunError
 from pellucid.core.records import Measurement, SweepRow
 from pellucid.scale.summary import Outputs, Pool, choice, reported
 from pellucid.stats.classification import balanced_accuracy
@@ -62,7 +63,10 @@ def test_differences_are_paired_over_all_runs():
 
 
 def test_several_reported_runs_average_values_per_image_and_times(tmp_path):
-    """Per image where there are values per image, also for what is a difference of two; else the plain mean, without an interval."""
+    """Per image where there are values per image, also for what is a difference of two; else the plain mean, of an interval's ends too.
+
+    What is undefined in a run is undefined with a reason, and each run's figure bears its own name.
+    """
     folders = [tmp_path / name for name in ("a", "b")]
     for number, folder in enumerate(folders):
         run = outputs(number)
@@ -76,6 +80,11 @@ def test_several_reported_runs_average_values_per_image_and_times(tmp_path):
             Measurement("mask_fidelity", 0.0, model="student", by="grad_cam"),
             Measurement("mask_fidelity_difference", 0.0, model="student - teacher", by="grad_cam"),
             Measurement("met", 1.0 + number, model="student", by="grad_cam"),
+            Measurement("met_ratio", 4.0 + 2 * number, 3.0 + number, 5.0 + 4 * number, model="teacher / student", by="grad_cam"),
+            Measurement(
+                "iou", None if number == 0 else 0.5, model="student", by="grad_cam", reason="undefined: no mask" if number == 0 else ""
+            ),
+            Measurement("iou", None, model="base", by="grad_cam", reason="not judged: grid 3x3"),
             Measurement("recall", 0.0, model="student", stratum="a class"),
         ]
         files.write_json(folder / "measurements.json", {"measurements": [row.to_json() for row in rows]})
@@ -84,6 +93,13 @@ def test_several_reported_runs_average_values_per_image_and_times(tmp_path):
     assert found["mask_fidelity", "student"].n_images == 60
     assert found["mask_fidelity_difference", "student - teacher"].value == pytest.approx(0.1)
     assert (found["met", "student"].value, found["met", "student"].method) == (1.5, "mean of 2 runs")
+    ratio = found["met_ratio", "teacher / student"]
+    assert (ratio.value, ratio.low, ratio.high) == (5.0, 3.5, 7.0) and ratio.reason == "seed 0: 4; seed 1: 6"
+    assert (found["iou", "student"].value, found["iou", "student"].reason) == (
+        None,
+        "undefined: not in every run (seed 0: undefined: no mask; seed 1: 0.5)",
+    )
+    assert (found["iou", "base"].value, found["iou", "base"].reason) == (None, "not judged: grid 3x3")
     assert ("recall", "student") not in found
     assert found["accuracy", "student"].split == "test"
 
@@ -106,3 +122,10 @@ def test_a_loss_is_chosen_where_it_is_lowest():
 def test_among_equals_the_first_stands_and_it_is_said():
     index, why = choice([row(0.5), row(0.5)], "balanced_accuracy")
     assert index == 0 and "all settings have the same" in why
+
+
+def test_a_figure_that_no_setting_has_chooses_nothing():
+    """A validation split without one of the classes has no AUC: the message says so and what to set."""
+    rows = [SweepRow({}, [Measurement("auc", None, model="student", split="val", reason="one class only")], [], 0.0)] * 2
+    with pytest.raises(RunError, match=r"no setting has a figure for auc on validation \(one class only\).*sweep.choose"):
+        choice(rows, "auc")

@@ -148,6 +148,33 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, monkeypatch)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+def test_a_run_is_no_place_for_a_sweep(never_killed, monkeypatch):
+    """A run's folder has a lock too, and a sweep there would write over its report."""
+    folder, _ = never_killed
+    monkeypatch.chdir(folder)
+    (run,) = {path.parent for path in (folder / "runs" / "tiny_sweep" / "runs").glob("*seed=0/report.html")}
+    before = (run / "report.html").read_bytes()
+    with pytest.raises(RunError, match="holds no sweep"):
+        pl.sweep("tiny.toml", out=run)
+    assert (run / "report.html").read_bytes() == before
+
+
+def test_a_report_that_this_sweep_did_not_make_is_not_shown(never_killed, tmp_path):
+    """The setting that isn't chosen has old reports in its folders, of who knows what data: the page shows none of their figures."""
+    folder = tmp_path / "later"
+    shutil.copytree(never_killed[0], folder)
+    place = folder / "runs" / "tiny_sweep"
+    found = read_json(place / "sweep.json")
+    chosen, other = (f"{found['rows'][k]['values']['distill.alpha']:g}" for k in (found["chosen"], 1 - found["chosen"]))
+    for seed in (0, 1):
+        old = shutil.copytree(place / "runs" / f"alpha={chosen},seed={seed}", place / "runs" / f"alpha={other},seed={seed}")
+        settings = (old / "settings.toml").read_text()
+        (old / "settings.toml").write_text(settings.replace(f"alpha = {chosen}", f"alpha = {other}"))
+    again = pellucid_in(folder, "sweep", "tiny.toml", "--processes", "2")
+    assert again.code == 0, again.err
+    assert rows(folder) == rows(never_killed[0])
+
+
 def test_one_setting_that_fails_leaves_the_others_their_page(tmp_path):
     """A learning rate that diverges: the sweep ends with 2 and names it; the page holds the rest and says what is missing."""
     (tmp_path / "tiny.toml").write_text(SMALL + "\n[sweep]\nstudent.lr = [0.001, 1e30]\n")

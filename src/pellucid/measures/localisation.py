@@ -16,6 +16,7 @@ TOLERANCE = 0.05
 SOURCES = {
     "pointing_game": f"Zhang et al. 2018 (arXiv 1608.00507), tolerance {TOLERANCE:.0%} of the side",
     "relevance_mass": "Arras et al. 2022 (arXiv 2003.07258), relevance mass accuracy",
+    "relevance_rank": "Arras et al. 2022 (arXiv 2003.07258), relevance rank accuracy",
     "iou": "intersection over union of the finding and as large a share of the map's top",
 }
 
@@ -34,9 +35,9 @@ def localisation(judged: Judged) -> Judgement:
     Returns
     -------
     Judgement
-        ``pointing_game``, ``relevance_mass`` and ``iou`` per network, method and class; the same of two maps that know nothing
+        ``pointing_game``, ``relevance_mass``, ``relevance_rank`` and ``iou`` per network, method and class; the same of two maps that know nothing
         (`by` ``random_smooth`` and ``centre_prior``, `model` empty); ``mask_share``, the share of the image the mask covers, which is
-        what a blind map's relevance mass comes to. ``..._difference`` between networks (`model` ``student - teacher``,
+        what a blind map's relevance mass and rank come to. ``..._difference`` between networks (`model` ``student - teacher``,
         ``student - base``) per method, with Wilcoxon's test on unit means, corrected after Holm over the methods. Per image (NaN where not
         judged): ``pointing_game/METHOD/ROLE`` and so on.
     """
@@ -126,6 +127,32 @@ def relevance_mass(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return (maps * masks).sum((1, 2)) / maps.sum((1, 2))
 
 
+def relevance_rank(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return which share of a map's top pixels, as many as the mask has, lies on the mask.
+
+    Unlike the mass it asks for the order of the pixels alone, so a single strong one doesn't decide it. Image by image it rises with
+    `iou`, which counts what both miss as well: iou = rank / (2 - rank).
+
+    Parameters
+    ----------
+    maps : float array [N, H, W]
+    masks : bool array [N, H, W]
+        None of them empty.
+
+    Returns
+    -------
+    float64 array [N]
+        0 to 1; a map that knows nothing comes to the mask's share of the image. Equal values at the cut count in parts (see
+        :func:`pellucid.measures.maps.top_share`).
+
+    Source
+    ------
+    Arras, Osman & Samek 2022 (arXiv 2003.07258), relevance rank accuracy.
+    """
+    kept = shapes.top_share(maps, masks.mean((1, 2)))
+    return (kept * masks).sum((1, 2)) / masks.sum((1, 2))
+
+
 def iou(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Return intersection over union of each mask and the map's top pixels, as many as the mask has.
 
@@ -155,6 +182,7 @@ def _values(maps: np.ndarray, masks: np.ndarray, reached: np.ndarray, usable: np
     of_usable = {
         "pointing_game": pointing_game(maps[usable], reached[usable], tolerance=0.0),
         "relevance_mass": relevance_mass(maps[usable], masks[usable]),
+        "relevance_rank": relevance_rank(maps[usable], masks[usable]),
         "iou": iou(maps[usable], masks[usable]),
     }
     found = {name: np.full(len(maps), np.nan) for name in of_usable}

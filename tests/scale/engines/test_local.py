@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -106,3 +107,24 @@ def _runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_processes_of_a_pool_take_turns_over_the_gpus():
+    """Three processes on two GPUs: neighbours never share one; numbers go on where an earlier pool stopped."""
+    assert [local.gpu_of(f"ForkServerProcess-{number}", 2) for number in (3, 4, 5)] == [1, 0, 1]
+
+
+def test_processes_are_numbered_in_their_names():
+    """What `gpu_of` relies on: the names of a pool's processes end in different numbers."""
+    names = {}
+    local.work(
+        [job("a"), job("b")], name_of_process, processes=2, beat=lambda running: None,
+        finished=lambda job, result, seconds: names.update({job.key: result}), failed=lambda job, error: None,
+    )  # fmt: skip
+    numbers = [int(name.rpartition("-")[2]) for name in names.values()]
+    assert len(numbers) == 2 and abs(numbers[0] - numbers[1]) == 1
+
+
+def name_of_process(job):
+    time.sleep(1.0)  # so that one process doesn't do both
+    return multiprocessing.current_process().name
