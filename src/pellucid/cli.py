@@ -123,8 +123,25 @@ def distill(run: Run, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def explain(run: Run, overrides: Overrides = None) -> None:
-    """Draw the maps of one run."""
+def explain(
+    run: Annotated[
+        Path, typer.Argument(help="A run folder or an experiment file; with --models, images as data.source.", show_default=False)
+    ],
+    overrides: Overrides = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="Saved networks to explain instead of a run's: ROLE=FILE, given once for each.", show_default=False),
+    ] = None,
+    to: Annotated[Path, typer.Option(help="With --models: where the report goes.")] = Path("report.html"),
+) -> None:
+    """Draw the maps of one run, or of networks trained anywhere."""
+    if models:
+        from pellucid.running.judging import judge_files
+
+        for verdict in judge_files(models, str(run), overrides or [], to=to).verdicts:
+            print(f"{verdict.question} {verdict.answer.upper()}. {verdict.figure}".rstrip())
+        print(f"Report: {to}")
+        return
     from pellucid.running.experiment import open_experiment
 
     with open_experiment(run, overrides or []) as opened:

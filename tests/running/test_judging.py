@@ -1,0 +1,55 @@
+"""Saved networks, explained and measured beside one another on images of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pellucid.core.errors import ModelError, SettingError, WeightsError
+from pellucid.core.records import ImageSpec, Task
+from pellucid.models.build import build
+from pellucid.models.saved import Network
+from pellucid.running.judging import judge_files, roles
+
+DATA = ["data.n_subjects=20", "data.slices=2", "data.val_share=0.2", "data.test_share=0.2", "explain.images=6", "measure.resamples=100",
+        'measure.measures=["performance", "transfer"]']  # fmt: skip
+CLASSES = ("none", "solid", "ring", "diffuse")
+
+
+def saved(path, seed, classes=CLASSES):
+    model = build("cnn5", n_classes=len(classes), channels=1, size=32, seed=seed, preset="small")
+    Network(model, ImageSpec(32, 1, (0.5,), (0.25,), stored_size=32), Task("single", classes), "cnn5", {"preset": "small"}).save(path)
+    return str(path)
+
+
+def test_the_first_teaches_and_the_last_learns_unless_it_is_said():
+    assert list(roles(["a.safetensors", "x/b.safetensors", "c.safetensors"])) == ["teacher", "b", "student"]
+    assert roles(["old=a.safetensors", "new=b.safetensors"]) == {"old": Path("a.safetensors"), "new": Path("b.safetensors")}
+    assert list(roles(["a.safetensors"])) == ["student"]
+    with pytest.raises(SettingError, match="there is a teacher already"):
+        roles(["teacher=a.safetensors", "teacher=b.safetensors"])
+
+
+def test_networks_from_files_get_figures_and_a_report(tmp_path, monkeypatch):
+    """A network beside itself under another name: equally right, and looking at the very same places."""
+    monkeypatch.setenv("PELLUCID_WORKSPACE", str(tmp_path / "ws"))
+    first, second = saved(tmp_path / "a.safetensors", 0), saved(tmp_path / "b.safetensors", 0)
+    scores = judge_files([first, second], "phantom", DATA, to=tmp_path / "out" / "report.html")
+    found = {(m.name, m.model, m.by): m for m in scores.measurements if m.stratum == "all"}
+    assert found["accuracy_difference", "student - teacher", ""].value == 0
+    assert found["similarity", "student ~ teacher", "grad_cam"].value == pytest.approx(1)
+    assert scores.judged.images.pixels.shape[1] == 32  # as large as the networks had their images
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Grad-CAM" in page and "base" not in scores.judged.networks
+
+
+def test_other_classes_and_foreign_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("PELLUCID_WORKSPACE", str(tmp_path / "ws"))
+    other = saved(tmp_path / "cats.safetensors", 0, classes=("cat", "dog"))
+    with pytest.raises(ModelError, match="knows the classes cat, dog, and the data have none, solid, ring, diffuse"):
+        judge_files([other], "phantom", DATA, to=tmp_path / "report.html")
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    with pytest.raises(WeightsError):
+        judge_files([str(tmp_path / "junk.safetensors")], "phantom", DATA, to=tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
