@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from pellucid.core.errors import TapError, TargetError
 from pellucid.explainers.grad_cam import grad_cam
@@ -13,95 +12,31 @@ from pellucid.models.build import build
 from pellucid.models.taps import find_taps
 
 
-class OracleCnn(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.relu1 = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()
-        self.conv2, self.relu2 = nn.Conv2d(8, 12, 3, padding=1), nn.ReLU()
-        self.conv3, self.relu3 = nn.Conv2d(12, 16, 3, padding=1), nn.ReLU()
-        self.pool, self.fc = nn.MaxPool2d(2), nn.Linear(64, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self.pool(self.relu1(self.conv1(images)))
-        maps = self.relu3(self.conv3(self.pool(self.relu2(self.conv2(maps)))))
-        return self.fc(nn.functional.adaptive_avg_pool2d(maps, 2).flatten(1))
-
-
-class OracleBlock(nn.Module):
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)
-        self.conv2, self.bn2 = nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)
-        changes = stride > 1 or before != after
-        self.down = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)) if changes else nn.Identity()
-        self.relu = nn.ReLU()
-
-    def forward(self, maps: Tensor) -> Tensor:
-        inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(maps)))))
-        return self.relu(inner + self.down(maps))
-
-
-class OracleResNet(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1, self.relu = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
-        self.layer1, self.layer2, self.layer3 = OracleBlock(8, 8, 1), OracleBlock(8, 16, 2), OracleBlock(16, 24, 2)
-        self.fc = nn.Linear(24, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(images))))))
-        return self.fc(maps.mean((2, 3)))
-
-
-def oracle_network(oracle, name: str) -> nn.Module:
-    """Rebuild one of the two networks; statistics that aren't stored are batch counters, which eval mode ignores."""
-    model = {"cnn": OracleCnn, "resnet": OracleResNet}[name]()
-    weights = {key: torch.from_numpy(value) for key, value in oracle(f"unicam_cam/weights_{name}.npz").items()}
-    missing = model.load_state_dict(weights, strict=False)
-    assert not missing.unexpected_keys and all(key.endswith("num_batches_tracked") for key in missing.missing_keys)
-    return model.double()
-
-
 @pytest.mark.parametrize("which", ["pred", "next"])
 @pytest.mark.parametrize("size", ["x64x64", "x48x80"])
 @pytest.mark.parametrize(("name", "tap"), [("cnn", "relu3"), ("cnn", "relu2"), ("resnet", "layer3"), ("resnet", "layer1")])
-def test_grad_cam_equals_three_libraries(oracle, name, tap, size, which):
+def test_grad_cam_equals_three_libraries(oracle, oracle_network, name, tap, size, which):
     """Signed and small, two networks, two taps, two classes in one batch: to 1e-9 in float64."""
     found = oracle(f"unicam_cam/grad_cam_{name}.npz")
-    model = oracle_network(oracle, name).train()
+    model = oracle_network(name).train()
     images = torch.from_numpy(oracle("unicam_cam/images.npz")[size]).double()
     maps = grad_cam(model, images, torch.from_numpy(found[f"{size}.{which}.classes"]), tap=tap)
     assert maps.dtype == torch.float64
     np.testing.assert_allclose(maps.numpy(), found[f"{size}.{tap}.{which}.grad_cam"], rtol=1e-9, atol=1e-12)
 
 
-def test_grad_cam_in_float32_is_close_to_the_oracle(oracle):
+def test_grad_cam_in_float32_is_close_to_the_oracle(oracle, oracle_network):
     found = oracle("unicam_cam/grad_cam_resnet.npz")
-    model, images = oracle_network(oracle, "resnet").float(), torch.from_numpy(oracle("unicam_cam/images.npz")["x64x64"])
+    model, images = oracle_network("resnet").float(), torch.from_numpy(oracle("unicam_cam/images.npz")["x64x64"])
     maps = grad_cam(model, images, torch.from_numpy(found["x64x64.pred.classes"]), tap="layer3")
     expected = found["x64x64.layer3.pred.grad_cam"]
     assert maps.dtype == torch.float32
     np.testing.assert_allclose(maps.numpy(), expected, atol=1e-5 * np.abs(expected).max())
 
 
-class Paper(nn.Module):
-    """Two channels, x and 2x, on the image itself; after the mean, logits are (3a - b, b)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer1 = nn.Conv2d(1, 2, 1, bias=False)
-        self.head = nn.Linear(2, 2, bias=False)
-        self.layer1.weight.data = torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1)
-        self.head.weight.data = torch.tensor([[3.0, -1.0], [0.0, 1.0]])
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.layer1(images).mean((2, 3)))
-
-
-def test_grad_cam_by_hand():
+def test_grad_cam_by_hand(paper, image):
     """dz/dA is the head's weight over 4 pixels, so the maps are (3x - 2x)/4 and 2x/4; negative values stay."""
-    image = torch.tensor([[4.0, -8.0], [0.0, 12.0]])[None, None]
-    maps = grad_cam(Paper(), image.expand(2, -1, -1, -1), torch.tensor([0, 1]))
+    maps = grad_cam(paper, image.expand(2, -1, -1, -1), torch.tensor([0, 1]))
     torch.testing.assert_close(maps, torch.tensor([[[1.0, -2.0], [0.0, 3.0]], [[2.0, -4.0], [0.0, 6.0]]]))
 
 

@@ -11,7 +11,7 @@ from pellucid.core.errors import TapError
 from pellucid.explainers.average_feature_map import average_feature_map
 from pellucid.explainers.explain import explain
 from pellucid.explainers.grad_cam import grad_cam
-from pellucid.explainers.reading import read, sharing
+from pellucid.explainers.reading import activation_at, look, once, read, sharing
 from pellucid.models.cnn5 import cnn5
 
 
@@ -130,3 +130,36 @@ def test_an_error_inside_ends_the_sharing(small, images):
         read(small, images, "pooled")
     first = read(small, images, "last_map")
     assert read(small, images, "last_map") is not first
+
+
+def test_what_is_made_once_is_made_once_for_each_network_image_and_tap(small, images):
+    """Inside sharing; outside, every time."""
+    made = []
+
+    def make():
+        made.append(1)
+        return torch.zeros(1)
+
+    once(small, images, "layer4", "thing", make)
+    once(small, images, "layer4", "thing", make)
+    assert len(made) == 2
+    with sharing():
+        first = once(small, images, "layer4", "thing", make)
+        assert once(small, images, "layer4", "thing", make) is first and len(made) == 3
+        once(small, images, "layer4", "another", make)
+        once(small, images, "layer3", "thing", make)
+        once(small, images.clone(), "layer4", "thing", make)
+    assert len(made) == 6
+
+
+def test_a_look_is_a_reading_without_gradients(small, images):
+    """The same logits and activation, alone and inside sharing, also where gradients can't be had."""
+    reading = read(small, images, "layer4")
+    with torch.inference_mode():
+        alone = look(small, images, "layer4")
+    with sharing():
+        shared = look(small, images, "layer4")
+        assert activation_at(small, images, "layer4") is shared[1]
+    for logits, activation in (alone, shared):
+        torch.testing.assert_close(logits.clone(), reading.logits)
+        torch.testing.assert_close(activation.clone(), reading.activation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cached_property
 
@@ -39,6 +39,7 @@ class Reading:
         self._leaf, self._outcome = outputs.spatial(tap), outputs.logits
         self.model, self.images, self.tap = model, images, tap
         self.logits, self.activation = self._outcome.detach(), self._leaf.detach()
+        self._made: dict[str, Tensor] = {}
 
     def gradient(self, targets: Tensor) -> Tensor:
         """Return the gradient of each image's target logit with respect to its activation, [N, C, h, w].
@@ -59,6 +60,12 @@ class Reading:
             shift = activations.mean((2, 3)) - self.activation[index].mean((1, 2))
             return self.logits[index] + shift @ self.weight.T
         return run_from(self.model, self.images[index : index + 1], self.tap, activations)
+
+    def once(self, what: str, make: Callable[[], Tensor]) -> Tensor:
+        """Return what `make` gives, made the first time that `what` is asked for and kept with this reading."""
+        if what not in self._made:
+            self._made[what] = make()
+        return self._made[what]
 
     @cached_property
     def weight(self) -> Tensor | None:
@@ -96,11 +103,30 @@ def read(model: nn.Module, images: Tensor, tap: str) -> Reading:
     return shared[key]
 
 
-def activation_at(model: nn.Module, images: Tensor, tap: str) -> Tensor:
-    """Return a tap's activation [N, C, h, w] without gradients, for methods that need no more; errors are those of :func:`read`."""
+def look(model: nn.Module, images: Tensor, tap: str) -> tuple[Tensor, Tensor]:
+    """Return logits [N, K] and a tap's activation [N, C, h, w] without gradients, for methods that need none; errors as of :func:`read`."""
     if _shared.get() is not None:
-        return read(model, images, tap).activation
-    return forward_with(model, images, taps=[tap]).spatial(tap)
+        reading = read(model, images, tap)
+        return reading.logits, reading.activation
+    outputs = forward_with(model, images, taps=[tap])
+    return outputs.logits, outputs.spatial(tap)
+
+
+def activation_at(model: nn.Module, images: Tensor, tap: str) -> Tensor:
+    """Return a tap's activation [N, C, h, w] as :func:`look` does."""
+    return look(model, images, tap)[1]
+
+
+def once(model: nn.Module, images: Tensor, tap: str, what: str, make: Callable[[], Tensor]) -> Tensor:
+    """Return what `make` gives; inside :func:`sharing` it is made once for the same network, images and tap, whatever class asks for it.
+
+    Parameters
+    ----------
+    what : str
+        Names the thing, with all settings it depends on. What is kept should be small.
+    make : function
+    """
+    return make() if _shared.get() is None else read(model, images, tap).once(what, make)
 
 
 @contextlib.contextmanager

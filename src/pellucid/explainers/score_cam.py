@@ -1,0 +1,110 @@
+"""Score-CAM."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.core.registry import part
+from pellucid.explainers.reading import look, once
+from pellucid.explainers.targets import check_targets
+from pellucid.models.taps import forward_with, reference
+
+CHUNK = 16 * 224 * 224  # pixels of masked images that go through the network at once
+Variant = Literal["paper", "scale_first", "author"]
+
+
+@part(signed=True, taps=True)
+def score_cam(model: nn.Module, images: Tensor, targets: Tensor, *, tap: str = "last_map", variant: Variant = "paper") -> Tensor:
+    """Weight the channels of one feature map by the class logit of the image seen through each of them, without gradients.
+
+    Every channel, stretched to the image's size and to [0, 1], is laid over the image as a mask, and the network is asked again: one forward
+    pass for each channel of each image, which serves all classes. Passes run on 16 images of 224x224 pixels at once, or as many smaller ones,
+    so memory doesn't grow with channels or images. A constant channel makes no mask; it counts like the image that is 0 everywhere.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps images to logits [N, K]. Runs in eval mode; mode, gradients and hooks are afterwards as before, also when this raises.
+    images : float Tensor [N, C, H, W]
+        Normalised as the model's ``ImageSpec`` says.
+    targets : int64 Tensor [N]
+        The class each map explains, in [0, K).
+    tap : str
+        A spatial tap of the model (see ``Taps``). The fewer channels, the quicker.
+    variant : str
+        ``paper``: bilinear upsampling (corners aligned, as in pytorch-grad-cam), then scaling; weights are the softmax over channels of the
+        logits. ``scale_first``: scaling, then upsampling (corners not aligned), as in torchcam. ``author``: as in the author's code,
+        weights are the class's probabilities, with no softmax over channels, and constant channels have none.
+
+    Returns
+    -------
+    float32 Tensor [N, h, w]
+        In units of the activations. Weights are never negative, so the map is negative only where activations are. A float64 network
+        gives float64.
+
+    Raises
+    ------
+    TapError
+        `tap` is unknown or has no spatial grid.
+    TargetError
+        A target lies outside [0, K), or there isn't one per image.
+
+    Source
+    ------
+    Wang et al. 2020 (arXiv 1910.01279), definitions 2-3 and algorithm 1. The logit of the image that is 0 everywhere, which the paper takes
+    off, is the same for all channels and changes no softmax. The author's code: github.com/haofanwang/Score-CAM.
+
+    Examples
+    --------
+    >>> resnet18 = timm.create_model("resnet18", num_classes=2)
+    >>> tuple(score_cam(resnet18, torch.rand(2, 3, 64, 96), torch.tensor([0, 1]), tap="layer1").shape)
+    (2, 16, 24)
+    """
+    logits, activation = look(model, images, tap)
+    targets = check_targets(targets, logits)
+    # [N, C, K]: asked once, whatever the classes
+    answers = once(model, images, tap, f"score_cam {variant}", lambda: masked_logits(model, images, activation, variant=variant))
+    own = targets[:, None, None].expand(-1, answers.shape[1], 1)
+    if variant == "author":
+        weights = answers.softmax(2).gather(2, own)[:, :, 0].masked_fill(_constant(activation), 0)
+    else:
+        weights = answers.gather(2, own)[:, :, 0].softmax(1)
+    maps = torch.einsum("nc,nchw->nhw", weights.to(activation), activation)
+    return maps if maps.dtype == torch.float64 else maps.float()
+
+
+def masked_logits(model: nn.Module, images: Tensor, activation: Tensor, *, variant: Variant = "paper") -> Tensor:
+    """Return the logits [N, C, K] of each image seen through each channel of its activation [N, C, h, w]; those of an empty image for a constant one."""
+    images = images.to(reference(model))
+    empty = forward_with(model, torch.zeros_like(images[:1])).logits
+    answers = empty.repeat(*activation.shape[:2], 1)
+    pairs = (~_constant(activation)).nonzero()  # [M, 2]: image, channel
+    for number, channel in (pair.unbind(1) for pair in pairs.split(max(1, CHUNK // images[0, 0].numel()))):
+        masks = masks_of(activation[number, channel], (images.shape[2], images.shape[3]), variant=variant)
+        answers[number, channel] = forward_with(model, images[number] * masks[:, None]).logits
+    return answers
+
+
+def masks_of(channels: Tensor, size: tuple[int, int], *, variant: Variant = "paper") -> Tensor:
+    """Return channels [M, h, w], none of them constant, as masks [M, H, W] in [0, 1]."""
+    if variant == "scale_first":
+        return _resized(_scaled(channels), size, aligned=False)
+    return _scaled(_resized(channels, size, aligned=variant == "paper"))
+
+
+def _resized(maps: Tensor, size: tuple[int, int], *, aligned: bool) -> Tensor:
+    return nn.functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=aligned)[:, 0]
+
+
+def _scaled(maps: Tensor) -> Tensor:
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / (high - low)
+
+
+def _constant(activation: Tensor) -> Tensor:
+    """Say which channels are constant, [N, C]; a spread of a few units in the last place is rounding, and would be scaled up to a mask."""
+    low, high = activation.amin((2, 3)), activation.amax((2, 3))
+    return high - low <= 8 * torch.finfo(activation.dtype).eps * torch.maximum(high.abs(), low.abs())
