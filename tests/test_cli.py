@@ -287,3 +287,10 @@ def test_what_lies_outside_is_no_mistake_of_ours(folder):
     ascii_ = subprocess.run([PELLUCID, "audit", "meine bilder", "data.size=16"], cwd=folder, env={**environment(folder), "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)  # fmt: skip
     assert ascii_.returncode == 0, ascii_.stderr
     assert "gr\\xfcn" in ascii_.stdout
+
+
+def test_a_closed_stream_sends_nothing_into_the_other(tmp_path):
+    """Called with stderr closed: what went wrong isn't mixed into the output that somebody reads."""
+    command = f'"{PELLUCID}" list loses 2>&-'
+    outcome = subprocess.run(command, shell=True, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
+    assert (outcome.returncode, outcome.stdout) == (2, "")

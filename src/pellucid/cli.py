@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -289,6 +290,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; ends the process with the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called; what is said there must not come out of the other
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (stays open as long as the process)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal's encoding may lack a class's or a file's letters
             stream.reconfigure(errors="backslashreplace")
