@@ -130,17 +130,19 @@ def training_jobs(experiments: Mapping[str, Experiment], runs: Sequence[Cell]) -
     SettingError
         A seed or fold changes nothing: its runs would count several times what is there once.
     """
-    _refuse_idle_repeats(experiments, runs)
     jobs: dict[str, Job] = {}
+    seen: dict[tuple[str, ...], Cell] = {}
     for cell in runs:
         experiment = experiments[cell.name]
         keys = experiment.keys
+        _refuse_idle_repeat(seen.setdefault((in_words(cell.setting), *keys.values()), cell), cell)
         for role in ("teacher", "base", "student"):
             if keys[role] not in jobs:
                 needs = (keys["teacher"],) if role == "student" else ()
                 trained = experiment.is_trained(role)
                 seconds = 0.0 if trained else seconds_of(experiment, role)
                 jobs[keys[role]] = Job(keys[role], role, cell, needs, seconds, trained and cell.has_outputs(keys[role]))
+        del experiment.plans  # they hold two networks for each run, and have said what they had to
     order = ("teacher", "base", "student")
     return sorted(jobs.values(), key=lambda job: order.index(job.role))
 
@@ -152,15 +154,12 @@ def seconds_of(experiment: Experiment, role: str) -> float:
     return steps * planned.seconds_per_step
 
 
-def _refuse_idle_repeats(experiments: Mapping[str, Experiment], runs: Sequence[Cell]) -> None:
-    seen: dict[tuple[str, ...], Cell] = {}
-    for cell in runs:
-        first = seen.setdefault((in_words(cell.setting), *experiments[cell.name].keys.values()), cell)
-        if first is not cell:
-            raise SettingError(
-                f"[sweep]: {in_words(first.repeat)} and {in_words(cell.repeat)} are the same networks on the same split, so they repeat nothing. "
-                'Leave one out; data.fold and data.repeat need data.split = "kfold".'
-            )
+def _refuse_idle_repeat(first: Cell, cell: Cell) -> None:
+    if first is not cell:
+        raise SettingError(
+            f"[sweep]: {in_words(first.repeat)} and {in_words(cell.repeat)} are the same networks on the same split, so they repeat nothing. "
+            'Leave one out; data.fold and data.repeat need data.split = "kfold".'
+        )
 
 
 def _folder_name(values: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,26 @@ def test_a_process_that_dies_ends_the_sweep_with_one_line():
         worked(job("die"), job("fine"), processes=1)
 
 
+def test_a_script_without_a_guard_is_run_once(tmp_path):
+    """Its processes don't import it anew: no second sweep begins inside them, and what it writes is written once."""
+    script = tmp_path / "careless.py"
+    script.write_text(
+        "import os\n"
+        "from pathlib import Path\n"
+        "from pellucid.scale.engines import local\n"
+        "from pellucid.scale.plan import Cell, Job\n"
+        "import careless_act\n"
+        "with Path('begun').open('a') as stream:\n    stream.write('x')\n"
+        "os.environ['CAME_LATE'] = 'yes'\n"
+        "job = Job('a', 'student', Cell('cell', {}, None, Path(), Path('sweep/runs/cell')))\n"
+        "local.work([job], careless_act.act, processes=1, finished=lambda job, result, _: print(result), failed=print, beat=print)\n"
+    )
+    (tmp_path / "careless_act.py").write_text("import os\ndef act(job):\n    return 'done', os.environ['CAME_LATE']\n")
+    outcome = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (outcome.stdout, outcome.stderr, outcome.returncode) == ("('done', 'yes')\n", "", 0)
+    assert (tmp_path / "begun").read_text() == "x"
+
+
 def test_processes_end_with_a_killed_parent(tmp_path):
     """kill -9 of the sweep leaves no process that trains on."""
     script = tmp_path / "parent.py"
@@ -86,6 +107,15 @@ def test_processes_end_with_a_killed_parent(tmp_path):
     parent.kill()
     parent.wait()
     assert _wait_for(lambda: not _runs(child))
+
+
+def test_the_server_is_deaf_to_ctrl_c_and_this_process_is_not():
+    """Stopped while it still imports, it would end with a traceback on the person's terminal."""
+    worked(job("fine"), processes=1)
+    status = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text()
+    blocked = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")), 16)
+    assert blocked >> (signal.SIGINT - 1) & 1
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_as_many_processes_as_the_machine_carries():

@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -112,6 +113,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     context.set_forkserver_preload(PRELOADED)
     watched, held = context.Pipe(duplex=False)
     with _one_thread(), watched, held:
+        _begin_server()
         pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(watched, dict(os.environ)))
         try:
             yield pool
@@ -120,6 +122,16 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin_server() -> None:
+    """Begin the process that the others fork from, deaf to Ctrl-C: it imports for seconds, and would end those with a traceback."""
+    resource_tracker.ensure_running()  # or the server would begin it, which lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
