@@ -283,6 +283,8 @@ TABLE = {
     "weights missing": (image_folder, [*RUN, "teacher.weights=w.pth"], ["w.pth: there is no such"]),
     "weights damaged": (damaged_weights, [*RUN, "teacher.weights=w.safetensors"], ["w.safetensors: can't be read as weights"]),
     "weights damaged, pth": (damaged_pth, [*RUN, "student.weights=w.pth"], ["w.pth: can't be read as weights"]),
+    "no samples": (image_folder, [*RUN, 'explain.methods=["gradient_shap"]', "explain.gradient_shap.samples=0"], ["gradient_shap: samples = 0 must be at least 1"]),
+    "fewer samples than segments": (image_folder, [*RUN, 'explain.methods=["kernel_shap"]', "explain.kernel_shap.samples=40"], ["samples = 40 can't decide 50 segments"]),
     "unknown tap": (image_folder, [*RUN, "explain.tap=layer9"], ['no tap "layer9"', "layer1"]),
     # run folders
     "run folder of another experiment": (another_run, RUN, ["out: holds another experiment (run.seed = 7 there and 0 here)"]),

@@ -234,6 +234,8 @@ def test_missing_baselines_are_said_before_anything_is_computed():
             explain(network(), subset(), methods=["grad_cam", "kernel_shap"], baselines=baselines)
     with pytest.raises(ModelError, match="baselines as a tensor"):
         explain(network().model, torch.zeros(1, 1, 32, 32), methods=["gradient_shap"], baselines=subset())
+    with pytest.raises(ModelError, match="must be a Subset or a tensor, not ndarray"):
+        explain(network(), subset(), methods=["kernel_shap"], baselines=np.zeros((2, 1, 32, 32), np.float32))
 
 
 def test_network_without_any_map_can_be_explained_at_its_input():

@@ -150,6 +150,7 @@ def test_image_equal_to_all_baselines_is_dead_not_broken():
     [
         (images(2, 3, 16, 15), {}, ModelError, r"baselines must be images.*\[2, 3, 16, 15\]"), (images(2)[0], {}, ModelError, "baselines"),
         (images(0), {}, ModelError, "at least 1"), (images(2), {"samples": 0}, SettingError, "samples = 0"),
+        (None, {}, ModelError, "must be a tensor, not NoneType"), (images(2).numpy(), {}, ModelError, "must be a tensor, not ndarray"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_one_line(baselines, settings, error, words):

@@ -184,6 +184,15 @@ def test_network_that_breaks_gives_nan_not_an_error():
     assert maps.isnan().all()
 
 
+def test_image_that_is_no_number_gives_nan_beside_the_others():
+    """One pixel of the first image is NaN, which no segmentation takes: its map is NaN, the second image's is what it is alone."""
+    both, baseline = images(2), images(1, seed=1)
+    both[0, 0, 3, 4] = torch.nan
+    maps = kernel_shap(tiny_network(), both, torch.tensor([0, 0]), baseline, samples=60, segments=10)
+    assert maps[0].isnan().all()
+    assert torch.equal(maps[1:], kernel_shap(tiny_network(), both[1:], torch.tensor([0]), baseline, samples=60, segments=10))
+
+
 def test_one_superpixel_takes_it_all():
     """One piece carries the whole difference, over its area (captum alone divides by zero there)."""
     network, image, baseline = tiny_network(), images(1), images(1, seed=1)

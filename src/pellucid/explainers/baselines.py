@@ -43,8 +43,10 @@ def prepare(kind: str, method: str, network: Any, baselines: Subset | Tensor | N
     SettingError
         None are given.
     ModelError
-        A subset is given for a plain module, which doesn't say how to prepare it.
+        They are neither, or a subset is given for a plain module, which doesn't say how to prepare it.
     """
+    if baselines is not None and not isinstance(baselines, Subset | Tensor):
+        raise ModelError(f"baselines must be a Subset or a tensor, not {type(baselines).__name__}.")
     if baselines is None or not len(baselines):
         raise SettingError(f"{method} compares with training images, and none are given. Call explain(..., baselines=data.train).")
     if isinstance(baselines, Subset) and not isinstance(network, Network):
@@ -62,8 +64,10 @@ def fitting(baselines: Tensor, images: Tensor, model: nn.Module) -> tuple[Tensor
     Raises
     ------
     ModelError
-        There is no baseline, or one has another shape than the images.
+        There is no baseline, it is no tensor, or it has another shape than the images.
     """
+    if not isinstance(baselines, Tensor):
+        raise ModelError(f"baselines must be a tensor, not {type(baselines).__name__}.")
     if baselines.ndim != 4 or not len(baselines) or baselines.shape[1:] != images.shape[1:]:
         raise ModelError(
             f"baselines must be images like those to explain, [B, {', '.join(map(str, images.shape[1:]))}] with B at least 1; "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,13 @@ from pellucid.models.taps import evaluating
 CHUNK = 32  # captum holds all samples of a call at once, with their graph
 
 
-@part(signed=True, taps=False, baselines="each", packages=("captum",), extra="shap")
+def check_numbers(*, samples: int, **_: Any) -> None:
+    """Refuse a number that can't be, before anything is trained for it."""
+    if samples < 1:
+        raise SettingError(f"gradient_shap: samples = {samples} must be at least 1.", setting="samples")
+
+
+@part(signed=True, taps=False, baselines="each", packages=("captum",), extra="shap", check=check_numbers)
 def gradient_shap(model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor, *, samples: int = 64, seed: int = 0) -> Tensor:
     """Share the difference between an image's class logit and that of training images out over the pixels, by gradients in between.
 
@@ -65,8 +73,7 @@ def gradient_shap(model: nn.Module, images: Tensor, targets: Tensor, baselines: 
     (2, 64, 96)
     """
     check_packages(gradient_shap)
-    if samples < 1:
-        raise SettingError(f"gradient_shap: samples = {samples} must be at least 1.", setting="samples")
+    check_numbers(samples=samples)
     if torch.is_inference_mode_enabled():
         raise ModelError("Gradients can't be had inside torch.inference_mode(). Leave it, or use torch.no_grad(), which does no harm here.")
     images, baselines = fitting(baselines, images, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,17 @@ from pellucid.models.taps import evaluating
 CHUNK = 32  # images per forward pass
 
 
-@part(signed=True, taps=False, baselines="mean", packages=("captum", "skimage"), extra="shap")
+def check_numbers(*, samples: int, segments: int, **_: Any) -> None:
+    """Refuse numbers that can't be, before anything is trained for them."""
+    if segments < 1:
+        raise SettingError(f"kernel_shap: segments = {segments} must be at least 1.", setting="segments")
+    if samples < segments + 2:
+        raise SettingError(
+            f"kernel_shap: samples = {samples} can't decide {segments} segments. Take some 20 times as many.", setting="samples"
+        )
+
+
+@part(signed=True, taps=False, baselines="mean", packages=("captum", "skimage"), extra="shap", check=check_numbers)
 def kernel_shap(
     model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor, *, samples: int = 1000, segments: int = 50, seed: int = 0
 ) -> Tensor:
@@ -54,7 +65,7 @@ def kernel_shap(
     Returns
     -------
     float32 Tensor [N, H, W]
-        In logits per pixel. A float64 network gives float64 (of float32 precision). NaN where the network gives no finite logits.
+        In logits per pixel. A float64 network gives float64 (of float32 precision). NaN where the image or the logits aren't finite.
 
     Raises
     ------
@@ -78,12 +89,7 @@ def kernel_shap(
     (2, 64, 96)
     """
     check_packages(kernel_shap)
-    if segments < 1:
-        raise SettingError(f"kernel_shap: segments = {segments} must be at least 1.", setting="segments")
-    if samples < segments + 2:
-        raise SettingError(
-            f"kernel_shap: samples = {samples} can't decide {segments} segments. Take some 20 times as many.", setting="samples"
-        )
+    check_numbers(samples=samples, segments=segments)
     images, baselines = fitting(baselines, images, model)
     baseline = baselines.mean(0, dtype=torch.float64).to(images)
     maps = images.new_zeros(len(images), *images.shape[2:])
@@ -124,6 +130,8 @@ def superpixels(image: Tensor, segments: int) -> Tensor:
 
 def _one(model: nn.Module, image: Tensor, target: int, baseline: Tensor, samples: int, segments: int, seed: int) -> Tensor:
     """Return the map [H, W] of one image."""
+    if not torch.isfinite(image).all():
+        return torch.full_like(image[0], torch.nan)
     pieces = superpixels(image, segments)
     empty = model(baseline[None])[0, target]
 

@@ -334,7 +334,9 @@ def check(settings: Settings) -> None:
     for method in settings.explain.methods:
         explainer = registry.get("explainers", method)
         registry.check_packages(explainer)
-        registry.check_options(explainer, settings.explain.options.get(method, {}), where=f"explain.{method}")
+        given = registry.check_options(explainer, settings.explain.options.get(method, {}), where=f"explain.{method}")
+        if "check" in explainer.traits:
+            explainer.traits["check"](**{name: default for name, (_, default) in registry.options(explainer).items()} | given)
     for name in settings.explain.options:
         if name not in settings.explain.methods:
             raise SettingError(f'[explain]: "{name}" is no setting, nor one of explain.methods.', setting=name)
