@@ -61,6 +61,13 @@ COST = ("parameters", "multiply_adds", "file_size", "latency_p50", "latency_p95"
 METHODS: dict[str, tuple[str, str]] = {
     "average_feature_map": ("Average feature map", "The mean of all channels of one layer: where the network is active at all, whatever the class."),
     "grad_cam": ("Grad-CAM", "The layer's channels weighted by how strongly each moves the class: red speaks for the class, blue against it."),
+    "grad_cam_pp": ("Grad-CAM++", "As Grad-CAM, but channels are weighted by their positive gradients alone, so that several objects of a class count: red is where the class is seen."),
+    "hires_cam": ("HiResCAM", "Each cell of the layer times its own gradient: red speaks for the class, blue against it. Behind pooling and a linear layer it is Grad-CAM."),
+    "layer_cam": ("LayerCAM", "Each cell of the layer times the positive part of its own gradient: red is where the class is seen. What speaks against it is left out."),
+    "eigen_cam": ("Eigen-CAM", "What most of the layer's activity has in common (its first principal direction), whatever the class."),
+    "ablation_cam": ("Ablation-CAM", "The layer's channels weighted by how far the class falls when a channel is switched off: red speaks for the class, blue against it."),
+    "score_cam": ("Score-CAM", "The layer's channels weighted by how well the class is seen through each of them, laid over the image as a mask: red is where the class is seen."),
+    "fem": ("FEM", "Where the layer's channels are unusually active for themselves, whatever the class."),
     "average_feature_maps": ("Average feature maps, all layers", "The same for every layer of the network, from one forward pass."),
     "gradient_shap": ("GradientSHAP", "What each pixel adds to the class against baseline images (SHAP), estimated from gradients between the two: red speaks for the class, blue against it."),
     "kernel_shap": ("KernelSHAP", "What each superpixel (a patch of like pixels) adds to the class (SHAP), estimated by covering patches at random and asking the network again: red speaks for the class, blue against it."),
