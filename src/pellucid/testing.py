@@ -57,7 +57,7 @@ def check_explainer(explainer: str | Callable[..., Tensor], **settings: Any) -> 
 
 
 def check_says_what_it_is(explainer: Any) -> None:
-    """It is decorated with ``@part(signed=..., taps=..., baselines=...)``, has a docstring, and all its settings have defaults."""
+    """It is decorated with ``@part(signed=..., taps=..., baselines=..., attention=...)``, has a docstring, and all its settings have defaults."""
     traits = getattr(explainer, "traits", {})
     assert isinstance(traits.get("signed"), bool), f"{_name(explainer)}: decorate it with @part(signed=True) or @part(signed=False)."
     assert (explainer.__doc__ or "").strip(), f"{_name(explainer)}: has no docstring."
@@ -72,7 +72,7 @@ def check_says_what_it_is(explainer: Any) -> None:
 
 def check_gives_a_map_for_each_image(explainer: Any) -> None:
     """Maps are finite floats [N, h, w], also for one image and for odd, non-square images."""
-    model = tiny_network()
+    model = _network_for(explainer)
     for n, height, width in ((3, 32, 32), (1, 32, 32), (2, 33, 47)):
         maps = _explained(explainer, model, _images(n, height, width), _targets(n))
         assert maps.ndim == 3 and len(maps) == n, f"{_name(explainer)}: gives {list(maps.shape)} for {n} images, not [N, h, w]."
@@ -82,7 +82,7 @@ def check_gives_a_map_for_each_image(explainer: Any) -> None:
 
 def check_batch_equals_one_by_one(explainer: Any) -> None:
     """An image's map doesn't depend on the images beside it."""
-    model, images, targets = tiny_network(), _images(4, 32, 40), _targets(4)
+    model, images, targets = _network_for(explainer), _images(4, 32, 40), _targets(4)
     together = _explained(explainer, model, images, targets)
     alone = torch.cat([_explained(explainer, model, images[i : i + 1], targets[i : i + 1]) for i in range(4)])
     error = (together - alone).abs().max() / alone.abs().max().clamp_min(1e-12)
@@ -91,14 +91,14 @@ def check_batch_equals_one_by_one(explainer: Any) -> None:
 
 def check_leaves_the_network_as_it_was(explainer: Any) -> None:
     """Mode of each module, statistics, gradients, frozen parameters, hooks, images and the random state are afterwards as before."""
-    model, images, targets = tiny_network(), _images(2, 32, 32), _targets(2)
+    model, images, targets = _network_for(explainer), _images(2, 32, 32), _targets(2)
     with _unchanged(model, images, _name(explainer)):
         _explained(explainer, model, images, targets)
 
 
 def check_leaves_the_network_as_it_was_after_an_error(explainer: Any) -> None:
     """An error inside the network's own forward pass leaves mode, statistics and hooks as before."""
-    model, images, targets = tiny_network(), _images(2, 32, 32), _targets(2)
+    model, images, targets = _network_for(explainer), _images(2, 32, 32), _targets(2)
     _explained(explainer, model, images, targets)  # whatever is looked up once is known now
 
     def fail(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -115,7 +115,7 @@ def check_leaves_the_network_as_it_was_after_an_error(explainer: Any) -> None:
 
 def check_works_frozen_and_without_gradients(explainer: Any) -> None:
     """Frozen parameters and ``torch.no_grad`` give the same maps."""
-    model, images, targets = tiny_network(), _images(2, 32, 32), _targets(2)
+    model, images, targets = _network_for(explainer), _images(2, 32, 32), _targets(2)
     expected = _explained(explainer, model, images, targets)
     frozen = copy.deepcopy(model).requires_grad_(False)
     with torch.no_grad():
@@ -125,7 +125,7 @@ def check_works_frozen_and_without_gradients(explainer: Any) -> None:
 
 def check_refuses_what_is_not_there(explainer: Any) -> None:
     """A class that the network hasn't is a TargetError (class methods), an unknown tap a TapError (methods that read taps)."""
-    model, images = tiny_network(), _images(2, 32, 32)
+    model, images = _network_for(explainer), _images(2, 32, 32)
     if explainer.traits["signed"]:
         for wrong in (torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0])):
             assert _raises(TargetError, _explained, explainer, model, images, wrong), (
@@ -140,7 +140,7 @@ def check_refuses_what_is_not_there(explainer: Any) -> None:
 def check_explains_nothing_where_nothing_differs(explainer: Any) -> None:
     """An image that is itself the only baseline gets a map of zeros (methods with baselines)."""
     if explainer.traits.get("baselines"):
-        model, images = tiny_network(), _images(1, 32, 32)
+        model, images = _network_for(explainer), _images(1, 32, 32)
         maps = explainer(model, images, _targets(1), images.clone())
         assert bool((maps == 0).all()), f"{_name(explainer)}: explains an image that is its own baseline."
 
@@ -333,11 +333,11 @@ class _Tiny(nn.Module):
         return self.head(self.dropout(self.layer2(self.layer1(images)).mean((2, 3))))
 
 
-def tiny_network() -> nn.Module:
+def tiny_network(kind: type[_Tiny] = _Tiny) -> nn.Module:
     """Return the network that explainers are checked on: always the same, in training mode but for one module."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(0)
-        model = _Tiny()
+        model = kind()
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
                 buffer.normal_(0, 0.1)
@@ -346,6 +346,28 @@ def tiny_network() -> nn.Module:
     model.train()
     model.layer1.eval()  # a module with a flag of its own must get just that one back
     return model
+
+
+class _TinyAttending(_Tiny):
+    """Two attention blocks and a class token more, for explainers that read attention; takes any image size too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1.append(nn.MaxPool2d(2))
+        self.class_token = nn.Parameter(torch.randn(1, 1, 8))
+        self.attention1, self.attention2 = (nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True) for _ in range(2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.layer2(self.layer1(images)).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], 1)
+        for attention in (self.attention1, self.attention2):
+            tokens = tokens + attention(tokens, tokens, tokens, need_weights=False)[0]
+        return self.head(self.dropout(tokens[:, 0]))
+
+
+def _network_for(explainer: Any) -> nn.Module:
+    """Return the network that this explainer is checked on."""
+    return tiny_network(_TinyAttending if explainer.traits.get("attention") else _Tiny)
 
 
 _NOTHING = inspect.Parameter.empty

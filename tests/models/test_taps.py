@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pellucid.core.errors import ModelError, TapError
 from pellucid.models.build import build
-from pellucid.models.taps import evaluating, find_taps, forward_with
+from pellucid.models.taps import attentions, evaluating, find_taps, forward_with
 
 # name, settings that make it small, size, spatial taps that must be there with their grids, last map, width of pooled
 NETWORKS = [
@@ -339,3 +339,99 @@ def test_images_are_moved_to_the_networks_type():
 def test_networks_without_taps_are_refused_in_words(model, error, words):
     with pytest.raises(error, match=words):
         find_taps(model, size=8, channels=3)
+
+
+# ---- attention weights
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "visformer_tiny", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_attention_weights_are_those_of_the_unfused_path(name, fused):
+    """Whatever the kernel was: the same as plain hooks read with fusion off by hand; logits as ever; fusion, mode and hooks put back."""
+    settings = {"visformer_tiny": {"depth": (1, 1, 1)}, "swin_tiny_patch4_window7_224": {"depths": (1, 2, 1, 1)}}.get(name, {"depth": 2})
+    model, images = build(name, n_classes=2, size=64, **settings).train(), torch.randn(2, 3, 64, 64)
+    blocks = {block: module for block, module in model.named_modules() if hasattr(module, "fused_attn")}
+    for module in blocks.values():
+        module.fused_attn = fused
+    outputs = attentions(model, images)
+    assert all(module.fused_attn is fused for module in blocks.values())
+    assert model.training and not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    seen = {}
+    for block, module in blocks.items():
+        module.fused_attn = False
+        module.attn_drop.register_forward_hook(lambda m, args, out, block=block: seen.__setitem__(block, out))
+    with torch.no_grad():
+        logits = model.eval()(images)
+    torch.testing.assert_close(outputs.logits, logits)
+    assert list(outputs.maps) == list(blocks)
+    for block in blocks:
+        torch.testing.assert_close(outputs[block], seen[block])
+        torch.testing.assert_close(outputs[block].sum(3), torch.ones_like(outputs[block][..., 0]))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_of_torchs_own_module_is_read_and_carries_gradient(batch_first):
+    """nn.MultiheadAttention: its own weights, the same logits, and gradients that equal finite differences along a direction."""
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer1, self.head = nn.Conv2d(1, 8, 4, stride=4), nn.Linear(8, 3)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = self.layer1(images).flatten(2).transpose(1, 2)
+            tokens = tokens if batch_first else tokens.transpose(0, 1)
+            found = self.attention(tokens, tokens, value=tokens, need_weights=False)[0]
+            return self.head(found.mean(1 if batch_first else 0))
+
+    model, images = Own().double().requires_grad_(False).eval(), torch.randn(2, 1, 16, 16, dtype=torch.float64)
+    tokens = model.layer1(images).flatten(2).transpose(1, 2)
+    given = tokens if batch_first else tokens.transpose(0, 1)
+    expected = model.attention(given, given, given, average_attn_weights=False)[1]
+    with torch.no_grad():
+        outputs = attentions(model, images, gradients=True)
+    weights = outputs["attention"]
+    torch.testing.assert_close(weights.detach(), expected)
+    torch.testing.assert_close(outputs.logits.detach(), model(images))
+    (gradient,) = torch.autograd.grad(outputs.logits[:, 1].sum(), weights)
+    # The head reads the mean token, so a weight's gradient is its value's part of the logit, whatever the query.
+    values = (tokens @ model.attention.in_proj_weight[16:].T + model.attention.in_proj_bias[16:]).unflatten(2, (2, 4))
+    towards = (model.head.weight[1] @ model.attention.out_proj.weight).reshape(2, 4)
+    torch.testing.assert_close(gradient, (torch.einsum("nkhd,hd->nhk", values, towards) / 16)[:, :, None].expand(-1, -1, 16, -1))
+
+
+def test_attention_gradients_equal_those_of_a_trainable_network():
+    """Frozen, and under no_grad: the total derivative, also through later blocks."""
+    model, images = build("deit_tiny_patch16_224", n_classes=3, size=48, depth=3), torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        outputs = attentions(model.requires_grad_(False), images, gradients=True)
+        assert not torch.is_grad_enabled()
+    found = torch.autograd.grad(outputs.logits[:, 1].sum(), list(outputs.maps.values()))
+    model.requires_grad_(True).eval()
+    kept = []
+    for block in model.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda m, args, out: kept.append(out))
+    expected = torch.autograd.grad(model(images)[:, 1].sum(), kept)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+
+
+def test_attention_reader_cleans_up_on_exception():
+    model = build("deit_tiny_patch16_224", n_classes=2, size=48, depth=2).train()
+    before = [block.attn.fused_attn for block in model.blocks]
+    handle = model.norm.register_forward_pre_hook(lambda module, args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        attentions(model, torch.zeros(1, 3, 48, 48), gradients=True)
+    handle.remove()
+    assert [block.attn.fused_attn for block in model.blocks] == before
+    assert all(module.training for module in model.modules()) and torch.is_grad_enabled()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "xcit_nano_12_p16_224"])
+def test_networks_without_attention_among_places_are_refused_in_words(name):
+    """Also one that attends over channels."""
+    with pytest.raises(ModelError, match=r"no attention weights to read.*attn_drop"):
+        attentions(build(name, n_classes=2, size=32), torch.zeros(1, 3, 32, 32))

@@ -242,12 +242,14 @@ def _explain_one(
                     seconds[method] += _now(batch) - before
                     maps.setdefault((method, number), []).append(found.detach().cpu().numpy())
     each = np.concatenate(classes).astype(np.int64)
+    mean_colour = batch.new_zeros(1, *batch.shape[1:])  # the baseline of methods that take none and yet add up
+    against = {method: mean_colour for method, explainer in explainers.items() if explainer.traits.get("complete")} | compared
     return [
         Explanation(
             maps=np.concatenate(parts).astype(np.float32), targets=each[:, number], model=name, method=method,
             layer=chosen[method].get("tap", ""), image_size=size, signed=explainers[method].traits["signed"],
             variant=str(chosen[method].get("variant", "")), settings=chosen[method], seconds=seconds[method] / len(images),
-            expected=_expected(network, images, each[:, number], compared[method], batch_size) if method in compared else None,
+            expected=_expected(network, images, each[:, number], against[method], batch_size) if method in against else None,
         )
         for (method, number), parts in maps.items()
     ]  # fmt: skip

@@ -14,6 +14,7 @@ Any other module whose output is a map can be named too, e.g. ``layer1.0``.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -270,6 +271,51 @@ def run_from(model: nn.Module, image: Tensor, tap: str, maps: Tensor) -> Tensor:
             return model(image.to(reference(model)))
     finally:
         handle.remove()
+
+
+def attentions(model: nn.Module, images: Tensor, *, gradients: bool = False) -> Outputs:
+    """Run a network in eval mode and hand out the attention weights of all its blocks.
+
+    Read are modules that pass their weights through a dropout called ``attn_drop`` (timm's transformers and most written after them)
+    and ``nn.MultiheadAttention`` (torchvision's, PyTorch's own). A fused kernel never forms the weights, so fusion is switched off meanwhile.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Mode, hooks and fusion are afterwards as before, also when this raises.
+    images : float Tensor [N, C, H, W]
+        Moved to the network's device and type.
+    gradients : bool
+        Logits carry gradients back to all weights, also with frozen parameters and under ``torch.no_grad``.
+
+    Returns
+    -------
+    Outputs
+        Logits [N, K] and, by the attention module's name and in the order computed, weights [N, heads, queries, keys] after the softmax.
+        Where attention stays within windows they are [N * windows, heads, queries, keys], an image's windows side by side.
+
+    Raises
+    ------
+    ModelError
+        The network has no attention that can be read, or `gradients` are asked for inside ``torch.inference_mode``.
+
+    Examples
+    --------
+    >>> outputs = attentions(timm.create_model("deit_tiny_patch16_224"), torch.rand(2, 3, 224, 224))
+    >>> tuple(outputs["blocks.0.attn"].shape)
+    (2, 3, 197, 197)
+    """
+    if gradients and torch.is_inference_mode_enabled():
+        raise ModelError("Gradients can't be had inside torch.inference_mode(). Leave it, or use torch.no_grad(), which does no harm here.")
+    images = images.to(reference(model))
+    with evaluating(model), torch.no_grad(), _watch_attention(model, leaves=gradients) as weights:
+        logits = model(images)
+    if not weights:
+        raise ModelError(
+            f"{type(model).__name__} has no attention weights to read. Read are timm's attention modules, nn.MultiheadAttention, and any module "
+            f"that passes its weights through a dropout called attn_drop. For other networks take a method such as grad_cam or occlusion."
+        )
+    return Outputs(logits, dict(weights))
 
 
 @contextlib.contextmanager
@@ -615,3 +661,67 @@ def _from_map(kept: Tensor, value: Tensor, tap: Tap) -> Tensor:
     if tap.layout == "tokens":
         return torch.cat([value[:, : tap.special], kept.flatten(2).transpose(1, 2)], 1)
     return kept.reshape(value.shape).clone() if tap.layout == "vector" else kept.clone()
+
+
+@contextlib.contextmanager
+def _watch_attention(model: nn.Module, *, leaves: bool) -> Iterator[dict[str, Tensor]]:
+    """Keep the attention weights of the forward passes run inside, by module. With `leaves`, gradients start at the first of them."""
+    kept: dict[str, Tensor] = {}
+    places: dict[str, set[int]] = {}  # how many places of the image each module was given, channels first or last
+    handles = [model.register_forward_pre_hook(lambda module, args: kept.clear())]
+    fused = [(module, module.fused_attn) for module in model.modules() if isinstance(getattr(module, "fused_attn", None), bool)]
+
+    def keep(name: str, weights: Tensor) -> Tensor:
+        if leaves:
+            torch.set_grad_enabled(True)  # undone by whoever switched gradients off around the pass
+            weights = weights if weights.requires_grad else weights.detach().requires_grad_()
+        again = sum(key.partition("@")[0] == name for key in kept)  # a module that several blocks share
+        kept[f"{name}@{again + 1}" if again else name] = weights
+        return weights
+
+    def enter(name: str) -> Any:
+        def count(module: nn.Module, args: tuple[Any, ...]) -> None:
+            shape = _shape(args[0]) if args else ()
+            places[name] = {shape[1]} if len(shape) == 3 else {math.prod(shape[2:]), math.prod(shape[1:3])}
+
+        return count
+
+    def dropped(name: str) -> Any:
+        def after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            # What attends over channels (XCiT) or within a neighbourhood (VOLO) has weights of another shape.
+            return keep(name, output) if output.ndim == 4 and output.shape[2] in places[name] else None
+
+        return after
+
+    def multihead(name: str) -> Any:
+        def after(module: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            found = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+            _, weights = module.forward(**{**found, "need_weights": True, "average_attn_weights": False})
+            if weights is None or weights.ndim != 4 or module.bias_k is not None or module.add_zero_attn or not module._qkv_same_embed_dim:
+                return None
+            weights = keep(name, weights)
+            # The module makes its output from the weights inside; made once more here, it depends on those that are handed out.
+            values = found["value"] if module.batch_first else found["value"].transpose(0, 1)  # [N, keys, D]
+            bias = None if module.in_proj_bias is None else module.in_proj_bias.chunk(3)[2]
+            values = nn.functional.linear(values, module.in_proj_weight.chunk(3)[2], bias).unflatten(2, (module.num_heads, -1))
+            mixed = module.out_proj(torch.einsum("nhqk,nkhd->nqhd", weights, values).flatten(2))
+            return (mixed if module.batch_first else mixed.transpose(0, 1), output[1])
+
+        return after
+
+    try:
+        for module, _ in fused:
+            module.fused_attn = False  # type: ignore[assignment]
+        for name, module in model.named_modules():
+            if isinstance(module, nn.MultiheadAttention):
+                handles.append(module.register_forward_hook(multihead(name), with_kwargs=True))
+            elif name.rpartition(".")[2] == "attn_drop":
+                above = name.rpartition(".")[0]
+                handles.append(model.get_submodule(above).register_forward_pre_hook(enter(above)))
+                handles.append(module.register_forward_hook(dropped(above)))
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, flag in fused:
+            module.fused_attn = flag

@@ -21,18 +21,34 @@ MEASURES: dict[str, tuple[str, str]] = {
     "recall": ("Recall", "Of the images of this class, the share that was found."),
     "precision": ("Precision", "Of the images given this class, the share that belongs to it."),
     "f1": ("F1", "The balance (harmonic mean) of precision and recall."),
-    "similarity": ("Similarity of maps", "Rank correlation (Spearman) of two maps over their places: 1 ranks all places alike, 0 is unrelated. Shuffled and centre are anchors: the teacher's map of another image, and its mean map."),
+    "similarity": ("Similarity of maps", "Rank correlation (Spearman) of two maps over their places: 1 ranks all places alike, 0 is unrelated. Twin is a second teacher of another seed; shuffled and centre are anchors: the teacher's map of another image, and its mean map over training images."),
     "similarity_top20": ("Overlap of the hottest 20 %", "The hottest 20 % of the places of both maps: shared area over joint area (IoU); 0.11 by chance."),
     "similarity_cosine": ("Cosine of maps", "The cosine between two maps: 1 is the same but for strength."),
     "transferred": ("Transferred", "How much more the student's maps resemble the teacher's than the base's do. Above 0: distillation passed on where to look."),
+    "transfer_gain": ("Transfer gain", "Transferred as a share of what a second teacher of another seed (the twin) is more alike than the base: 1 is as like the teacher as another teacher, 0 no more than the base."),
+    "cross_deletion": ("Cross-deletion", "How far the class's probability drops when the hottest 20 % of a map are blurred. By the other network's map it should drop as by the network's own; by a random map is what any blur costs."),
+    "randomisation": ("After randomisation", "Rank correlation of a map with the same map when all layers have random weights. It should be near 0: a map that stays shows the image, not what was learnt."),
+    "randomisation_area": ("Randomisation, whole cascade", "The mean of that correlation while layers get random weights one group after another, from the logits down. Low is good; a map read below the layers that are random can't fall yet."),
     "pointing_game": ("Pointing game", "The share of images whose hottest place lies on the finding."),
     "relevance_mass": ("Relevance mass", "The share of the map's weight that lies on the finding; compare it with the share of the image that the finding covers."),
+    "relevance_rank": ("Relevance rank", "Of the map's hottest places, as many as the finding is large, the share that lies on it; compare it with the share of the image that the finding covers."),
     "iou": ("Overlap at equal area", "The hottest places, as many as the finding is large, against the finding itself: shared area over joint area (IoU)."),
     "mask_share": ("Share of the image covered", "How much of the image the finding covers: what a map that looks everywhere would score as relevance mass."),
     "mask_fidelity": ("Mask-fidelity", "Everything the map leaves dark is blurred away; 1 means the network's answer stays as sure as before. Read it beside the area."),
     "mask_fidelity_agreement": ("Same class after masking", "The share of images that keep their class when all that the map leaves dark is blurred."),
     "mask_fidelity_area": ("Area kept", "The mean of the map: how much of the image it keeps. A map that keeps everything is faithful without saying anything."),
     "mask_fidelity_top20": ("Mask-fidelity at 20 % area", "The same with only the hottest 20 % of the pixels kept, so that all maps may keep equally much."),
+    "insertion_auc": ("Insertion", "The class's probability while the image's pixels are put into its blurred copy, the map's hottest first, mean over the way. Higher is better: what matters came early."),
+    "deletion_auc": ("Deletion", "The class's probability while pixels are blurred away, the map's hottest first, mean over the way. Lower is better: what mattered went early."),
+    "insertion_auc_mean": ("Insertion over the mean colour", "As insertion, with the image's mean colour where its pixels don't stand yet."),
+    "deletion_auc_mean": ("Deletion to the mean colour", "As deletion, with the image's mean colour where its pixels have gone."),
+    "insertion_curve": ("Insertion", "It should rise early: the map's hottest pixels bring the class."),
+    "deletion_curve": ("Deletion", "It should fall early: without the map's hottest pixels the class is gone."),
+    "road": ("ROAD", "Pixels are removed and filled in from their neighbours. How much surer of the class the network stays when the coldest go than when the hottest go, mean over five shares. A map that knows nothing gets about 0."),
+    "road_morf": ("ROAD, hottest first", "The class's probability with the map's hottest pixels removed and filled in. Lower is better."),
+    "road_lerf": ("ROAD, coldest first", "The class's probability with the map's coldest pixels removed and filled in. Higher is better."),
+    "road_morf_curve": ("ROAD, hottest first", "It should fall early."),
+    "road_lerf_curve": ("ROAD, coldest first", "It should stay high for long."),
     "met": ("Time for one map", "The wait for one explanation of one image by itself (MET), up to a map of the image's size."),
     "met_p50": ("Time for one map, median", "Half of the explanations take no longer."),
     "met_p95": ("Time for one map, 95th percentile", "95 of 100 explanations take no longer."),
@@ -50,8 +66,12 @@ MEASURES: dict[str, tuple[str, str]] = {
 ACCURACY = ("balanced_accuracy", "accuracy", "macro_f1", "auc", "cross_entropy", "ece", "ece_scaled", "sensitivity_at_specificity",
             "subject_accuracy", "agreement", "kl_teacher")  # fmt: skip
 PER_CLASS = ("recall", "precision", "f1", "auc")
-LOCALISATION = ("pointing_game", "relevance_mass", "iou", "mask_share")
-FAITHFULNESS = ("mask_fidelity", "mask_fidelity_area", "mask_fidelity_top20", "mask_fidelity_agreement")
+LOCALISATION = ("pointing_game", "relevance_mass", "relevance_rank", "iou", "mask_share")
+FAITHFULNESS = ("mask_fidelity", "mask_fidelity_area", "mask_fidelity_top20", "mask_fidelity_agreement",
+                "insertion_auc", "deletion_auc", "road")  # fmt: skip
+# Figures at each share of the pixels, which stands in their stratum; and what the share is of.
+CURVES = {"insertion_curve": "% of the pixels that stand", "deletion_curve": "% of the pixels that are gone",
+          "road_morf_curve": "% of the pixels removed", "road_lerf_curve": "% of the pixels removed"}  # fmt: skip
 CONTROLS = ("random_smooth", "centre_prior")  # maps that know nothing of the image, in the place of a method
 # What says whether the student is easier to explain; more of it is easier.
 EASIER = (("mask_fidelity_top20_difference", "student - teacher"), ("met_ratio", "teacher / student"),
@@ -71,6 +91,9 @@ METHODS: dict[str, tuple[str, str]] = {
     "average_feature_maps": ("Average feature maps, all layers", "The same for every layer of the network, from one forward pass."),
     "gradient_shap": ("GradientSHAP", "What each pixel adds to the class against baseline images (SHAP), estimated from gradients between the two: red speaks for the class, blue against it."),
     "kernel_shap": ("KernelSHAP", "What each superpixel (a patch of like pixels) adds to the class (SHAP), estimated by covering patches at random and asking the network again: red speaks for the class, blue against it."),
+    "attention_rollout": ("Attention rollout", "How much of each patch arrives at what the classifier reads, along the attention of all blocks: the class plays no part unless the gradient form is asked for."),
+    "integrated_gradients": ("Integrated gradients", "What each pixel adds to the class on the way from an image of the mean colour to this one: red speaks for the class, blue against it."),
+    "occlusion": ("Occlusion", "How far the class falls when a square of the image is covered with the mean colour: red speaks for the class, blue against it."),
     "random_smooth": ("Control: a random map", "Smooth noise that knows nothing of the image."),
     "centre_prior": ("Control: the centre", "A map that always looks at the middle of the image."),
 }  # fmt: skip
@@ -79,6 +102,12 @@ COMPARISONS: dict[str, str] = {
     "student - teacher": "The student's figure minus the teacher's, image by image: above 0 the student's is the larger.",
     "student - base": "The student's figure minus that of the same small network without a teacher: what distillation gave.",
     "base - teacher": "The base's figure minus the teacher's: what the smaller architecture changes by itself.",
+    "student - twin": "The student's figure minus the twin's: at 0 the student is as like the teacher as a second teacher is.",
+    "twin - base": "The twin's figure minus the base's: the way there is to go from a small network without a teacher to a second teacher.",
+    "teacher by student - teacher": "The teacher's drop by the student's map minus that by its own: at 0 the student's map finds what the teacher needs as well.",
+    "teacher by student - random": "The teacher's drop by the student's map minus that by a random one: above 0 the student's map finds what the teacher needs.",
+    "student by teacher - student": "The student's drop by the teacher's map minus that by its own.",
+    "student by teacher - random": "The student's drop by the teacher's map minus that by a random one: above 0 the teacher's map finds what the student needs.",
     "teacher / student": "The teacher's figure over the student's: above 1 the teacher's is the larger.",
 }
 
