@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import combinations
+from typing import Any, Literal
 
 import numpy as np
 
 from pellucid.core.records import Measurement
+from pellucid.measures import maps as shapes
 from pellucid.measures.judged import Judged
 from pellucid.stats.paired import holm, wilcoxon_by_unit
 
+Better = Literal["higher", "lower", "neither"]
 ROLE_PAIRS = (("student", "teacher"), ("student", "base"))
 
 
@@ -50,7 +53,28 @@ def compare(judged: Judged, name: str, pairs: Sequence[Pair]) -> list[Measuremen
     return found
 
 
-def between_roles(judged: Judged, name: str, values: dict[tuple[str, str], np.ndarray]) -> list[Measurement]:
+def between_methods(
+    judged: Judged, role: str, name: str, values: dict[str, np.ndarray], *, better: Better = "higher"
+) -> list[Measurement]:  # fmt: skip
+    """Compare each pair of methods of one network, and each method with each control, on the images that both have.
+
+    Parameters
+    ----------
+    judged : Judged
+    role, name : str
+        The network, and the measure; the rows are called ``<name>_difference``, `by` ``a - b``.
+    values : dict of method or control -> float array [N]
+    better : str
+        As of the measure.
+    """
+    pairs = [pair for pair in combinations(values, 2) if not set(pair) <= set(shapes.CONTROLS)]
+    facts = {pair: {"model": role, "by": " - ".join(pair), "better": better} for pair in pairs}
+    return compare(judged, f"{name}_difference", [Pair(values[a], values[b], facts[a, b]) for a, b in pairs])
+
+
+def between_roles(
+    judged: Judged, name: str, values: dict[tuple[str, str], np.ndarray], *, better: Better = "higher"
+) -> list[Measurement]:  # fmt: skip
     """Compare the student with the teacher and with the base, method by method.
 
     Parameters
@@ -61,6 +85,8 @@ def between_roles(judged: Judged, name: str, values: dict[tuple[str, str], np.nd
     values : dict of (role, method) -> float array [N]
         What was measured of each image. A method that either network lacks is undefined, and says so. Controls, which are no method of
         the run, are compared too, as a family of their own.
+    better : str
+        As of the measure.
     """
     found: list[Measurement] = []
     for first, second in ROLE_PAIRS:
@@ -68,7 +94,7 @@ def between_roles(judged: Judged, name: str, values: dict[tuple[str, str], np.nd
             continue
         pairs: dict[bool, list[Pair]] = {True: [], False: []}  # by whether it is a method of the run, or a control
         for method in dict.fromkeys([*judged.methods, *(by for _, by in values)]):
-            facts: dict[str, Any] = {"model": f"{first} - {second}", "by": method}
+            facts: dict[str, Any] = {"model": f"{first} - {second}", "by": method, "better": better}
             lacking = [role for role in (first, second) if (role, method) not in values]
             if lacking:
                 reason = f"undefined: {' and '.join(lacking)} not judged"

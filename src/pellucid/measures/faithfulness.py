@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from pellucid.core import progress
 from pellucid.core.records import Explanation, Measurement
 from pellucid.core.registry import part
 from pellucid.measures import maps as shapes
-from pellucid.measures.compared import Pair, between_roles, compare
+from pellucid.measures.compared import between_methods, between_roles
 from pellucid.measures.judged import Judged, Judgement, measurement
 from pellucid.stats.intervals import interval, weighted_median
 
@@ -64,7 +63,11 @@ def faithfulness(judged: Judged) -> Judgement:
             for name in COMPARED:
                 per_image[f"{name}/{by}/{role}"] = of_measure[name]
         found += _rows(judged, role, explanations, values)
-        found += [row for name in COMPARED for row in _between_methods(judged, role, name, values)]
+        found += [
+            row
+            for name in COMPARED
+            for row in between_methods(judged, role, name, {by: of_measure[name] for by, of_measure in values.items()})
+        ]
         found += [_completeness(judged, explanation) for explanation in explanations if explanation.expected is not None]
     for name in COMPARED:
         keys = [
@@ -163,7 +166,7 @@ def _fidelities(judged: Judged, role: str, explanations: list[Explanation]) -> d
             subset = judged.images[judged.rows[batch]]
             images = views.to_input(subset.pixels, network.spec).to(reference(model))
             blurred, before = blur(images), _probabilities(model, images)
-            for by, maps, targets, dead in _candidates(judgeable, explanations[0], batch, subset.rows, size):
+            for by, maps, targets, dead in candidates(judgeable, explanations[0], batch, subset.rows, size):
                 after = _probabilities(model, _keep(images, blurred, maps))
                 top = _probabilities(model, _keep(images, blurred, shapes.top_share(maps, TOP)))
                 fidelity, agreement = _compared(before, after, targets)
@@ -178,7 +181,7 @@ def _batches(n: int, size: int) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + size, n))
 
 
-def _candidates(
+def candidates(
     judgeable: list[Explanation], first: Explanation, batch: np.ndarray, rows: np.ndarray, size: tuple[int, int]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield name, maps in 0-1 at input size, targets and which maps are dead: of each method, then of each control."""
@@ -193,7 +196,7 @@ def _candidates(
 
 def _rows(judged: Judged, role: str, explanations: list[Explanation], values: dict[str, dict[str, np.ndarray]]) -> list[Measurement]:
     found = []
-    notes = {e.method: _note(judged, e) for e in explanations} | dict.fromkeys(shapes.CONTROLS, "control: knows nothing of the image")
+    notes = {e.method: note_on(judged, e) for e in explanations} | dict.fromkeys(shapes.CONTROLS, "control: knows nothing of the image")
     for by, note in notes.items():
         for name in NAMES:
             facts: dict[str, Any] = {
@@ -212,21 +215,16 @@ def _rows(judged: Judged, role: str, explanations: list[Explanation], values: di
     return found
 
 
-def _note(judged: Judged, explanation: Explanation) -> str:
+def note_on(judged: Judged, explanation: Explanation, which: np.ndarray | None = None) -> str:
+    """Say what to know of maps that are judged by asking the network again; `which` are the positions in ``judged.rows`` looked at."""
     if coarse := shapes.too_coarse(explanation.maps):
         return coarse
-    own = (judged.logits[explanation.model][judged.rows].argmax(1) == explanation.targets).mean()
-    dead = int(explanation.dead.sum())
+    which = np.arange(len(judged.rows)) if which is None else which
+    own = (judged.logits[explanation.model][judged.rows[which]].argmax(1) == explanation.targets[which]).mean()
+    dead = int(explanation.dead[which].sum())
     return f"of the class each map is for (the network's own prediction on {own:.0%} of images)" + (
         f"; {dead} dead maps left out" if dead else ""
     )
-
-
-def _between_methods(judged: Judged, role: str, name: str, values: dict[str, dict[str, np.ndarray]]) -> list[Measurement]:
-    """Compare each pair of methods, and each method with each control, on the images that both have."""
-    pairs = [pair for pair in combinations(values, 2) if not set(pair) <= set(shapes.CONTROLS)]
-    facts = {pair: {"model": role, "by": " - ".join(pair)} for pair in pairs}
-    return compare(judged, f"{name}_difference", [Pair(values[a][name], values[b][name], facts[a, b]) for a, b in pairs])
 
 
 def _completeness(judged: Judged, explanation: Explanation) -> Measurement:

@@ -102,6 +102,29 @@ def top_share(maps: np.ndarray, share: float | np.ndarray) -> np.ndarray:
     return (above + equal * part[:, None]).reshape(maps.shape)
 
 
+def standing(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many cells of its map lie above each cell, and how many are equal to it, itself among them.
+
+    For any wanted number of cells, ``clip((wanted - above) / equal, 0, 1)`` is how far each belongs to the map's top, as in
+    :func:`top_share`: sorted once for all of them.
+
+    Returns
+    -------
+    above, equal : int64 arrays [N, h, w]
+
+    Examples
+    --------
+    >>> standing(np.array([[[0.5, 2.0, 0.5]]]))
+    (array([[[1, 0, 1]]]), array([[[2, 1, 2]]]))
+    """
+    above, equal = np.empty((2, *maps.shape), np.int64)
+    for number, one in enumerate(maps):
+        _, place, counts = np.unique(one.ravel(), return_inverse=True, return_counts=True)
+        above[number] = (one.size - np.cumsum(counts))[place].reshape(one.shape)
+        equal[number] = counts[place].reshape(one.shape)
+    return above, equal
+
+
 def centre_prior(n: int, size: tuple[int, int]) -> np.ndarray:
     """Return n times the map of someone who always looks at the middle: a Gaussian, sigma a quarter of the side [n, H, W]."""
     rows, columns = ((np.arange(side) + 0.5) / side - 0.5 for side in size)

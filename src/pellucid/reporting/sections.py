@@ -114,6 +114,7 @@ def explanation(record: RunRecord, book: CaseBook) -> dict[str, Any]:
         "similarity": [p for name in ("similarity", "transferred") if (p := panel_by_method(name, found, lines=[(0.0, "")] if name == "transferred" else []))],
         "localisation": [p for name in words.LOCALISATION if (p := panel_by_method(name, found))],
         "faithfulness": [p for name in words.FAITHFULNESS if (p := panel_by_method(name, found))],
+        "step_curves": step_curves(record),
         "strata": strata_table(record) is not None,
         "met": met_panel([m for m in found if m.name == "met"]),
         "gap": gap_panel([m for m in found if m.name == "completeness_gap"]),
@@ -155,6 +156,30 @@ def gap_panel(found: Sequence[Measurement]) -> Panel | None:
     """Return how far SHAP's values are from adding up, with on how many images that can't be said in full view."""
     panel = panel_by_method("completeness_gap", found)
     return replace(panel, notes=[*panel.notes, *panel.remarks], remarks=[]) if panel else None
+
+
+def step_curves(record: RunRecord) -> list[Panel]:
+    """Return how the class's probability moves as pixels come and go: one panel per curve and network, one line per method."""
+    panels = []
+    for name in words.CURVES:
+        points = [m for m in record.measurements if m.name == name and m.value is not None]
+        there = [role for role in networks_in_order(record) if any(m.model == role for m in points)]
+        for role in [role for role in there if role in ("teacher", "student")] or there:
+            of_role = [m for m in points if m.model == role]
+            methods = list(dict.fromkeys(m.by for m in of_role))
+            series = [_step_line(number, [m for m in of_role if m.by == method]) for number, method in enumerate(methods)]
+            title = f"{words.measure_name(name)}: {role}"
+            chart = charts.curves(series, title=title, x_label=words.CURVES[name])
+            panels.append(Panel(title, chart, f"{words.measure_meaning(name)} {numbers.basis(*n_of(of_role))}."))
+    return panels
+
+
+def _step_line(number: int, points: Sequence[Measurement]) -> charts.Series:
+    method = points[0].by
+    colour = "other" if method in words.CONTROLS else charts.LINES[number % len(charts.LINES)]
+    band = [None if m.low is None or m.high is None else (m.low, m.high) for m in points]
+    shares = [float(m.stratum.removesuffix(" %")) for m in points]
+    return charts.Series(words.method_name(method), colour, shares, [m.value for m in points if m.value is not None], band=band)
 
 
 def cost_table(record: RunRecord) -> Table | None:

@@ -105,3 +105,22 @@ def test_curves_survive_a_single_epoch_and_gaps():
     )
     assert "nan" not in svg
     assert _parsed(svg).find(".//circle") is not None
+
+
+def test_curves_draw_intervals_as_bands_and_break_long_legends():
+    """The band lies around its line, the axis holds it whole, and no entry of the legend runs over the edge."""
+    label = "A method with rather a long name"
+    series = [
+        charts.Series(f"{label} {k}", f"line{k}", [0.0, 50.0, 100.0], [0.1, 0.5, 0.6], band=[(0.0, 0.2), None, (0.4, 0.9)])
+        for k in range(3)
+    ]
+    drawn = _parsed(charts.curves(series, title="Insertion", x_label="%"))
+    band = next(e for e in drawn.iter("polygon"))
+    corners = [tuple(map(float, point.split(","))) for point in band.get("points").split()]
+    line = [tuple(map(float, p.split(","))) for p in next(e for e in drawn.iter("polyline")).get("points").split()]
+    assert "r-line0" in band.get("class") and len(corners) == 4
+    assert corners[3][1] > line[0][1] > corners[0][1]  # downwards: the lower end, the line, the upper end
+    assert all(34 + 36 <= y <= float(drawn.get("height")) - 34 for _, y in corners)
+    entries = [e for e in drawn.iter("text") if (e.text or "").startswith(label)]
+    assert [float(e.get("y")) for e in entries] == [16, 34, 52]
+    assert all(float(e.get("x")) + charts.text_width(e.text) <= charts.WIDTH for e in entries)

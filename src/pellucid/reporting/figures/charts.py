@@ -7,13 +7,14 @@ light, dark and print are the style sheet's business; each role also has its own
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
 WIDTH = 340  # fits a phone; panels stand side by side on a wider screen
+LINES = tuple(f"line{number}" for number in range(8))  # colours of lines that are no networks
 _ROW = 25
 _MARKERS = {"teacher": "square", "base": "triangle", "student": "disc", "other": "diamond"}
 _TICK = 46  # pixels that a tick's number may need
@@ -34,13 +35,17 @@ class Dot:
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a curve plot; `mark` is the x at which a ring is drawn (the epoch that was kept)."""
+    """One line of a curve plot; `mark` is the x at which a ring is drawn (the epoch that was kept), `band` the interval at each x.
+
+    `role` may also be ``line0`` to ``line7``, for lines that are no networks.
+    """
 
     label: str
     role: str
     x: Sequence[float]
     y: Sequence[float]
     mark: float | None = None
+    band: Sequence[tuple[float, float] | None] = ()
 
 
 def dots(rows: Sequence[Dot | str], *, title: str, lines: Sequence[tuple[float, str]] = (), logarithmic: bool = False) -> str:
@@ -103,9 +108,12 @@ def dots(rows: Sequence[Dot | str], *, title: str, lines: Sequence[tuple[float, 
 
 
 def curves(series: Sequence[Series], *, title: str, x_label: str, height: int = 190) -> str:
-    """Draw lines over epochs, each labelled in a legend above; a ring marks the epoch that was kept."""
-    left, right, top, bottom = 44, WIDTH - 8, 34, height - 34
-    finite = [v for s in series for v in s.y if math.isfinite(v)]
+    """Draw lines over epochs, steps or shares, each labelled in a legend above that breaks into lines where it has to."""
+    places = _legend_places([one.label for one in series])
+    lower = places[-1][1] if places else 0.0  # lines of the legend beyond the first push the plot down
+    height += int(lower)
+    left, right, top, bottom = 44, WIDTH - 8, 34 + lower, height - 34
+    finite = [v for s in series for v in (*s.y, *(end for ends in s.band if ends for end in ends)) if math.isfinite(v)]
     low, high, ticks = _axis(finite, wanted=4)
     x_high = max((max(s.x) for s in series if len(s.x)), default=1.0)
     x_low = min((min(s.x) for s in series if len(s.x)), default=0.0)
@@ -122,18 +130,40 @@ def curves(series: Sequence[Series], *, title: str, x_label: str, height: int = 
     for epoch in _whole_ticks(x_low, x_high):
         body.append(f'<text class="tick" x="{at(epoch, low)[0]:.1f}" y="{bottom + 15}" text-anchor="middle">{epoch}</text>')
     body.append(f'<text class="tick" x="{(left + right) / 2}" y="{height - 4}" text-anchor="middle">{escape(x_label)}</text>')
-    legend_x = 0.0
-    for number, line in enumerate(series):
-        role = line.role if line.role in _MARKERS else "other"
+    for line in series:
+        body += [_band(line, at)] if any(line.band) else []
+    for number, (line, (legend_x, legend_y)) in enumerate(zip(series, places, strict=True)):
+        role = _line_role(line)
         points = [at(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(y)]
         body.append(f'<polyline class="curve r-{role} dash-{number % 4}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>')
         if line.mark is not None and line.mark in list(line.x):
             x, y = at(line.mark, line.y[list(line.x).index(line.mark)])
             body.append(f'<circle class="ring r-{role}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
-        body.append(f'<line class="curve r-{role} dash-{number % 4}" x1="{legend_x:.0f}" x2="{legend_x + 20:.0f}" y1="12" y2="12"/>')
-        body.append(f'<text x="{legend_x + 25:.0f}" y="16">{escape(line.label)}</text>')
-        legend_x += 25 + text_width(line.label) + 14
+        body.append(f'<line class="curve r-{role} dash-{number % 4}" x1="{legend_x:.0f}" x2="{legend_x + 20:.0f}" y1="{legend_y + 12:.0f}" y2="{legend_y + 12:.0f}"/>')  # fmt: skip
+        body.append(f'<text x="{legend_x + 25:.0f}" y="{legend_y + 16:.0f}">{escape(line.label)}</text>')
     return _svg(WIDTH, height, f"{title}: {', '.join(s.label for s in series)} over {x_label}", body)
+
+
+def _legend_places(labels: Sequence[str]) -> list[tuple[float, float]]:
+    """Return where each entry of a legend of lines begins, from its upper left corner."""
+    found, x, y = [], 0.0, 0.0
+    for label in labels:
+        if x and x + 25 + text_width(label) > WIDTH:
+            x, y = 0.0, y + 18
+        found.append((x, y))
+        x += 25 + text_width(label) + 14
+    return found
+
+
+def _band(line: Series, at: Callable[[float, float], tuple[float, float]]) -> str:
+    """Return the interval around a line as an area; places without an interval are bridged."""
+    ends = [(x, pair) for x, pair in zip(line.x, line.band, strict=True) if pair is not None]
+    outline = [at(x, high) for x, (_, high) in ends] + [at(x, low) for x, (low, _) in reversed(ends)]
+    return f'<polygon class="band r-{_line_role(line)}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in outline)}"/>'
+
+
+def _line_role(line: Series) -> str:
+    return line.role if line.role in (*_MARKERS, *LINES) else "other"
 
 
 @dataclass(frozen=True)
