@@ -24,6 +24,23 @@ def test_iou_by_hand():
     assert l10n.iou(MAP, MASK)[0] == pytest.approx(common / (8 - common))
 
 
+def test_relevance_rank_by_hand():
+    """Of the four pixels of the finding the top four hold 4, 2 and two thirds of a 1, 2 + 2/3; one strong pixel elsewhere costs one place."""
+    assert l10n.relevance_rank(MAP, MASK)[0] == pytest.approx((2 + 2 / 3) / 4)
+    strong = MASK * np.array([[[4.0, 3.0, 0, 0], [2.0, 1.0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]])
+    strong[0, 3, 3] = 1000
+    assert l10n.relevance_rank(strong, MASK)[0] == 0.75 and l10n.relevance_mass(strong, MASK)[0] < 0.01
+
+
+def test_iou_follows_from_relevance_rank():
+    """Image by image iou = rank / (2 - rank), on masks of any size and maps with ties."""
+    rng = np.random.default_rng(3)
+    maps, masks = np.maximum(rng.normal(size=(20, 9, 12)), 0), rng.random((20, 9, 12)) > rng.random((20, 1, 1))
+    masks[:, 0, 0] = True
+    rank = l10n.relevance_rank(maps, masks)
+    np.testing.assert_allclose(l10n.iou(maps, masks), rank / (2 - rank))
+
+
 def test_pointing_game_hits_and_misses_by_the_distance_allowed():
     """The peak lies one pixel off the finding: a hit with a tolerance of a quarter of the side, a miss without any."""
     peak = np.zeros((1, 4, 4))
@@ -41,7 +58,7 @@ def test_pointing_game_shares_a_tied_peak():
     assert l10n.pointing_game(peak[:, :, ::-1], MASK[:, :, ::-1], tolerance=0.0)[0] == 0.5
 
 
-@pytest.mark.parametrize("measure", [l10n.pointing_game, l10n.relevance_mass, l10n.iou])
+@pytest.mark.parametrize("measure", [l10n.pointing_game, l10n.relevance_mass, l10n.relevance_rank, l10n.iou])
 def test_a_map_that_is_the_mask_scores_one(measure):
     """The best map there is; and its complement scores nothing where masks leave no tolerance."""
     assert measure(MASK.astype(float), MASK)[0] == 1
@@ -52,7 +69,7 @@ def test_a_map_that_is_the_mask_scores_one(measure):
     assert measure(other, far)[0] == 0
 
 
-@pytest.mark.parametrize("measure", [l10n.pointing_game, l10n.relevance_mass, l10n.iou])
+@pytest.mark.parametrize("measure", [l10n.pointing_game, l10n.relevance_mass, l10n.relevance_rank, l10n.iou])
 def test_measures_ignore_scale_and_follow_flips(measure):
     """Twice the map is the same map; mirrored with its mask it scores the same."""
     rng = np.random.default_rng(0)

@@ -165,3 +165,96 @@ def test_strata_split_by_who_was_right(make_judged, explanation, one):
     found = t.transfer(judged).measurements
     counts = {m.stratum: m.n_images for m in found if m.name == "similarity" and m.model == "student ~ teacher"}
     assert counts == {"all": 6, "none": 3, "solid": 3, "both right": 4, "only teacher right": 2}
+
+
+def with_twin(explanation, *, share: float, n: int = 40, noise: float = 0.05):
+    """Return maps of a base that looks anywhere, a twin that copies the teacher, and a student that mixes the two."""
+    rng = np.random.default_rng(5)
+    teacher, base = rng.random((2, n, 7, 7))
+    blurred = teacher + noise * rng.random((n, 7, 7))
+    maps = {"teacher": teacher, "base": base, "student": share * blurred + (1 - share) * base, "twin": blurred}
+    return [explanation(maps[role], role) for role in maps]
+
+
+def test_transfer_gain_is_one_where_the_student_is_as_like_as_the_twin(make_judged, explanation, one):
+    """Student and twin have the same maps: gain 1, and no difference between them; without the teacher's maps' own noise too."""
+    found = t.transfer(judged_of(make_judged, with_twin(explanation, share=1.0))).measurements
+    gain = one(found, "transfer_gain", model="student", by="grad_cam")
+    assert gain.value == pytest.approx(1) and gain.n_images == 40
+    assert one(found, "similarity_difference", model="student - twin").value == 0
+    rng = np.random.default_rng(1)
+    same, base = rng.random((2, 20, 7, 7))
+    maps = [explanation(same, "teacher"), explanation(base, "base"), explanation(same, "student"), explanation(same, "twin")]
+    found = t.transfer(judged_of(make_judged, maps)).measurements
+    assert one(found, "similarity", model="student ~ teacher").value == pytest.approx(1)
+    likeness = one(found, "similarity", model="base ~ teacher").value
+    assert one(found, "transferred").value == pytest.approx(1 - likeness)
+    assert one(found, "transfer_gain").value == pytest.approx(1)
+
+
+def test_transfer_gain_is_a_ratio_of_means_with_one_joint_bootstrap(make_judged, explanation, one):
+    """Twin: the two means over all images, and over each resample, divided by hand; a mean of ratios would be another figure."""
+    judged = judged_of(make_judged, with_twin(explanation, share=0.5))
+    found = t.transfer(judged)
+    gain = one(found.measurements, "transfer_gain")
+    student, base, twin = (found.per_image[f"similarity/grad_cam/{role}"] for role in ("student", "base", "twin"))
+    assert gain.value == pytest.approx((student - base).mean() / (twin - base).mean())
+    assert abs(gain.value - ((student - base) / (twin - base)).mean()) > 1e-3
+    ratios = [np.average(student - base, weights=counts) / np.average(twin - base, weights=counts) for counts in judged.weights]
+    assert (gain.low, gain.high) == pytest.approx(tuple(np.quantile(ratios, [0.025, 0.975])))
+    assert 0.2 < gain.low < gain.value < gain.high < 1
+    room = one(found.measurements, "similarity_difference", model="twin - base")
+    assert room.value == pytest.approx((twin - base).mean()) and room.low > 0
+
+
+def test_transfer_gain_is_undefined_where_a_twin_is_no_nearer_than_the_base(make_judged, explanation, one):
+    """A twin as unlike the teacher as the base is leaves nothing to divide by; the row says so, with the figure."""
+    rng = np.random.default_rng(6)
+    maps = [explanation(rng.random((30, 7, 7)), role) for role in ("teacher", "base", "student", "twin")]
+    row = one(t.transfer(judged_of(make_judged, maps)).measurements, "transfer_gain")
+    assert row.value is None and row.reason.startswith("undefined: twin - base is ") and "not surely above 0" in row.reason
+    small = [explanation(rng.random((30, 3, 3)), role) for role in ("teacher", "base", "student", "twin")]
+    found = t.transfer(judged_of(make_judged, small)).measurements
+    assert one(found, "transfer_gain").reason == "undefined: the similarity of student and base and twin to the teacher is"
+    assert not [
+        m for m in t.transfer(judged_of(make_judged, maps[:3])).measurements if m.name in ("transfer_gain", "similarity_difference")
+    ]
+
+
+def test_the_twin_is_compared_on_the_grid_of_the_student(make_judged, explanation, one):
+    """A teacher at 14x14 beside a student at 7x7: on its own fine grid the twin would be less alike than it has to be."""
+    rng = np.random.default_rng(7)
+    teacher, twin = rng.random((2, 10, 14, 14))
+    pooled = [fine.reshape(10, 7, 2, 7, 2).mean((2, 4)) for fine in (teacher, twin)]
+    maps = [
+        explanation(teacher, "teacher"),
+        *(explanation(rng.random((10, 7, 7)), role) for role in ("base", "student")),
+        explanation(twin, "twin"),
+    ]
+    row = one(t.transfer(judged_of(make_judged, maps)).measurements, "similarity", model="twin ~ teacher")
+    assert row.value == pytest.approx(t.spearman(*pooled).mean()) and row.reason == "grid 7x7"
+
+
+def test_the_centre_is_the_teachers_mean_map_over_training_images(make_judged, explanation, one):
+    """Twin: Grad-CAM of the teacher on every training image for its own answer, positive parts added up, one correlation per test image."""
+    from dataclasses import replace
+
+    from pellucid.core.records import ImageSpec
+    from pellucid.explainers.explain import explain
+    from pellucid.models.build import build
+    from pellucid.models.saved import Network
+
+    spec = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.25,))
+    bare = make_judged(np.arange(6) % 2, {})
+    teacher = Network(build("cnn5", n_classes=2, channels=1, size=16, widths=[4, 6, 8]).eval(), spec, bare.images.dataset.task)
+    train = make_judged(np.arange(9) % 2, {}).images
+    maps = explain({"teacher": teacher}, bare.images, methods=["grad_cam"])
+    judged = replace(bare, networks={"teacher": teacher}, explanations=maps, baselines=train)
+    row = one(t.transfer(judged).measurements, "similarity", model="centre ~ teacher")
+    chosen = train[np.array([0, 2, 3, 5, 6, 8])]  # as many as were explained, evenly spaced
+    of_training = explain({"teacher": teacher}, chosen, methods=["grad_cam"])[0]
+    alive = ~of_training.dead
+    mean = np.maximum(of_training.maps, 0).astype(np.float64)[alive].mean(0)
+    tested = np.maximum(maps[0].maps, 0)[~maps[0].dead]
+    assert row.value == pytest.approx(t.spearman(np.broadcast_to(mean, tested.shape), tested).mean())
+    assert f"over {alive.sum()} training images" in row.reason

@@ -23,6 +23,14 @@ def transferred(low: float, high: float, by: str = "grad_cam") -> Measurement:
     return Measurement("transferred", (low + high) / 2, low, high, n_images=400, n_units=60, unit="subjects", model="student - base", by=by)
 
 
+def against_twin(low: float, high: float) -> Measurement:
+    return Measurement("similarity_difference", (low + high) / 2, low, high, n_images=400, model="student - twin", by="grad_cam")
+
+
+def looks(name: str, low: float, high: float) -> Measurement:
+    return Measurement(f"{name}_difference", (low + high) / 2, low, high, n_images=400, model="student - teacher", by="grad_cam")
+
+
 def sizes(teacher: tuple[float, float], student: tuple[float, float]) -> list[Measurement]:
     pairs = {"teacher": teacher, "student": student}
     return [
@@ -96,6 +104,52 @@ def test_explanation_verdict_gives_the_reason_where_it_is_not_judged():
     row = Measurement("transferred", None, model="student - base", by="grad_cam", reason="not judged: grid 3x3")
     verdict = judge([row], {}, settings=SETTINGS)[1]
     assert (verdict.answer, verdict.tone, verdict.figure) == ("not judged", "none", "not judged: grid 3x3")
+
+
+@pytest.mark.parametrize(
+    ("alike", "pointing", "answer"),
+    [
+        ((-0.04, 0.03), (-0.04, 0.08), "yes"),
+        ((-0.05, 0.03), (-0.04, 0.08), "not distinguishable"),  # the margin itself isn't enough
+        ((-0.04, 0.03), (-0.06, 0.08), "not distinguishable"),  # as alike, but perhaps worse at finding the lesion
+        ((-0.30, -0.06), (-0.04, 0.08), "no"),
+        ((0.01, 0.03), (-0.20, -0.06), "no"),
+    ],
+)
+def test_kept_needs_likeness_and_localisation_alike(alike, pointing, answer):
+    """Both intervals above minus the margin: yes; either below it: no; the figures stand beside the answer."""
+    rows = [transferred(0.1, 0.2), against_twin(*alike), looks("pointing_game", *pointing), looks("mask_fidelity_top20", -0.9, -0.8)]
+    verdict = judge(rows, {}, settings=SETTINGS)[1]
+    kept = verdict.details[-1]
+    assert kept.startswith(f"kept? {answer}: similarity, student - twin ") and "pointing game, student - teacher " in kept
+    assert "above -0.05, and so has pointing game, student minus teacher" in verdict.rule
+
+
+@pytest.mark.parametrize(("there", "said"), [(("road", "mask_fidelity_top20"), "road"), (("mask_fidelity_top20",), "mask fidelity top20")])
+def test_kept_rests_on_faithfulness_where_there_are_no_masks(there, said):
+    """ROAD first; localisation that is undefined doesn't count; the rule says which it is and why."""
+    none = Measurement("pointing_game_difference", None, model="student - teacher", by="grad_cam", reason="undefined: no masks")
+    rows = [transferred(0.1, 0.2), against_twin(-0.01, 0.01), none, *(looks(name, -0.01, 0.02) for name in there)]
+    verdict = judge(rows, {}, settings=SETTINGS)[1]
+    assert verdict.details[-1].startswith("kept? yes: ") and f"; {said}, student - teacher +" in verdict.details[-1]
+    assert f"{said} (there are no masks)" in verdict.rule
+
+
+def test_kept_is_not_judged_by_halves():
+    """A twin without anything that says whether the student looks as well: the reason is given."""
+    verdict = judge([transferred(0.1, 0.2), against_twin(-0.01, 0.01)], {}, settings=SETTINGS)[1]
+    assert verdict.details[-1] == "kept? not judged: pointing game: not measured"
+
+
+def test_the_headline_is_the_transfer_gain_where_it_is_defined():
+    """Which of the two it is stands before the figure; the other follows, or why there is none."""
+    gain = Measurement("transfer_gain", 0.62, 0.4, 0.85, n_images=400, n_units=60, unit="subjects", model="student", by="grad_cam")
+    verdict = judge([transferred(0.05, 0.18), gain, against_twin(-0.2, 0.1)], {}, settings=SETTINGS)[1]
+    assert verdict.figure == "transfer gain 0.62 [0.40, 0.85] by grad_cam, n = 400 images of 60 subjects"
+    assert "transferred +0.11 [+0.05, +0.18]" in verdict.details
+    none = Measurement("transfer_gain", None, model="student", by="grad_cam", reason="undefined: twin - base is -0.01")
+    verdict = judge([transferred(0.05, 0.18), none], {}, settings=SETTINGS)[1]
+    assert verdict.figure.startswith("transferred +0.1") and "transfer gain undefined: twin - base is -0.01" in verdict.details
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from pellucid.stats import classification as c
-from pellucid.stats.intervals import clopper_pearson, interval, mean_interval, resample, weighted_median
+from pellucid.stats.intervals import clopper_pearson, interval, mean_interval, ratio_of_means, resample, weighted_median
 
 TARGETS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
 UNITS = np.array([0, 0, 1, 2, 2, 2, 3, 4])
@@ -107,3 +107,11 @@ def test_weighted_median_equals_the_median_of_repeated_values(n):
     found = weighted_median(counts, values)
     np.testing.assert_allclose(found[:-1], [np.median(np.repeat(values, row)) for row in counts[:-1]])
     assert np.isnan(found[-1])
+
+
+def test_ratio_of_means_divides_means_not_values():
+    """(1 + 1 + 4) / (2 + 2 + 1) when the first image counts twice; where nothing is below the line there is no ratio."""
+    over, under = np.array([1.0, 4.0]), np.array([2.0, 1.0])
+    found = ratio_of_means(np.array([[2, 1], [0, 1]], np.int32), over, under)
+    np.testing.assert_allclose(found, [6 / 5, 4])
+    assert np.isnan(ratio_of_means(np.ones((1, 2), np.int32), over, np.array([1.0, -1.0])))[0]

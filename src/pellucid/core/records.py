@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 ROLES = ("teacher", "base", "student")
+TWIN = "twin"  # a second teacher of another seed: how alike two teachers are says how alike a student could be
 SMALLEST_GRID = 6  # a map of fewer cells a side says too little to be judged
 
 

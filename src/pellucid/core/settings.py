@@ -141,7 +141,12 @@ class MeasureSettings(_Section):
     """What is measured, and the margins of the verdicts."""
 
     measures: list[str] = Field(
-        ["performance", "transfer", "faithfulness", "localisation", "explanation_time", "cost"], description="See `pellucid list measures`."
+        ["performance", "transfer", "cross_deletion", "faithfulness", "localisation", "explanation_time", "cost"],
+        description="See `pellucid list measures`.",
+    )
+    twin: bool = Field(
+        False,
+        description="Train a second teacher of another seed too: what 'explanation kept' and the transfer gain are judged against. Takes as long as the teacher.",
     )
     margin: float = Field(0.02, gt=0, description="Accuracy counts as kept if the student's is surely not lower by more than this.")
     resamples: int = Field(2000, ge=100, description="Bootstrap resamples.")

@@ -43,7 +43,7 @@ def cost(judged: Judged) -> Judgement:
         holds beyond weights and input).
     """
     found = []
-    for role in judged.roles:
+    for role in judged.timed_roles:
         network = judged.networks[role]
         size, channels = network.spec.size, network.spec.channels
         found += [
@@ -192,12 +192,12 @@ def _times(judged: Judged) -> list[Measurement]:
     with timing.on_threads(threads), contextlib.ExitStack() as stack:
         for network in networks.values():
             stack.enter_context(evaluating(network.model))
-        single = {role: (networks[role].model, _random_images(networks[role], 1)) for role in judged.roles}
-        batched = {role: (networks[role].model, _random_images(networks[role], BATCH)) for role in judged.roles}
+        single = {role: (networks[role].model, _random_images(networks[role], 1)) for role in judged.timed_roles}
+        batched = {role: (networks[role].model, _random_images(networks[role], BATCH)) for role in judged.timed_roles}
         one = latencies(single, least=30, most=200, seconds=10.0)
         many = latencies(batched, least=3, most=20, seconds=10.0)
     found = []
-    for role in judged.roles:
+    for role in judged.timed_roles:
         conditions = f"float32, {threads} thread{'s' if threads > 1 else ''}, {networks[role].spec.size} px, networks in turns"
         for name, share in (("latency_p50", 0.5), ("latency_p95", 0.95)):
             milliseconds = 1000 * one[role]

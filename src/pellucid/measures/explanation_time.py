@@ -58,7 +58,7 @@ def _jobs(judged: Judged, which: np.ndarray) -> tuple[Jobs, list[Measurement]]:
 
     jobs: Jobs = {}
     missing = []
-    for role in judged.roles:
+    for role in judged.timed_roles:
         explanations = [e for e in judged.explanations if e.model == role]
         if not explanations:
             continue

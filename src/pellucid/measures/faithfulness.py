@@ -127,18 +127,20 @@ def mask_fidelity(model: nn.Module, images: Tensor, maps: np.ndarray, targets: n
     from pellucid.models.taps import evaluating
 
     with evaluating(model):
-        before = _probabilities(model, images)
-        return _compared(before, _probabilities(model, _keep(images, blur(images), maps)), targets)
+        before = probabilities(model, images)
+        return _compared(before, probabilities(model, keep(images, blur(images), maps)), targets)
 
 
-def _keep(images: Tensor, blurred: Tensor, maps: np.ndarray) -> Tensor:
+def keep(images: Tensor, blurred: Tensor, maps: np.ndarray) -> Tensor:
+    """Return images [N, C, H, W] left as they are where maps [N, H, W] are 1, and blurred where they are 0."""
     import torch
 
     kept = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))[:, None].to(images.device)
     return torch.lerp(blurred, images, kept)
 
 
-def _probabilities(model: nn.Module, images: Tensor) -> np.ndarray:
+def probabilities(model: nn.Module, images: Tensor) -> np.ndarray:
+    """Return class probabilities, float64 [N, K], in the mode that the model is in."""
     import torch
 
     with torch.no_grad():
@@ -165,10 +167,10 @@ def _fidelities(judged: Judged, role: str, explanations: list[Explanation]) -> d
         for batch in progress.track(_batches(len(judged.rows), 32), f"faithfulness, {role}", total=-(-len(judged.rows) // 32), each=32):
             subset = judged.images[judged.rows[batch]]
             images = views.to_input(subset.pixels, network.spec).to(reference(model))
-            blurred, before = blur(images), _probabilities(model, images)
+            blurred, before = blur(images), probabilities(model, images)
             for by, maps, targets, dead in candidates(judgeable, explanations[0], batch, subset.rows, size):
-                after = _probabilities(model, _keep(images, blurred, maps))
-                top = _probabilities(model, _keep(images, blurred, shapes.top_share(maps, TOP)))
+                after = probabilities(model, keep(images, blurred, maps))
+                top = probabilities(model, keep(images, blurred, shapes.top_share(maps, TOP)))
                 fidelity, agreement = _compared(before, after, targets)
                 results = (fidelity, agreement, maps.mean((1, 2)), _compared(before, top, targets)[0])
                 for name, values in zip(NAMES, results, strict=True):

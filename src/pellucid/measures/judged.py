@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pellucid.core.records import ROLES, Explanation, Measurement, Verdict
+from pellucid.core.records import ROLES, TWIN, Explanation, Measurement, Verdict
 from pellucid.core.settings import MeasureSettings
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ class Judged:
     def roles(self) -> list[str]:
         """Return the networks' roles: teacher, base, student first, then others as given."""
         return [*(role for role in ROLES if role in self.networks), *(role for role in self.networks if role not in ROLES)]
+
+    @property
+    def timed_roles(self) -> list[str]:
+        """Return the roles whose cost is of interest: the twin's is the teacher's."""
+        return [role for role in self.roles if role != TWIN]
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from pellucid.core.numbers import basis, full, with_interval
-from pellucid.core.records import Measurement, Verdict
+from pellucid.core.records import TWIN, Measurement, Verdict
 from pellucid.core.settings import MeasureSettings
 from pellucid.stats.paired import needed_units
 
 Found = dict[tuple[str, str, str], Measurement]
+KEPT = 0.05
+# What says that the student looks as well as its teacher: localisation where there are masks, else how far the network uses what its map shows.
+LOOKS = ("pointing_game_difference", "road_difference", "mask_fidelity_top20_difference")
 
 
 def judge(measurements: Iterable[Measurement], audit: dict[str, Any], *, settings: MeasureSettings) -> list[Verdict]:
@@ -85,19 +88,33 @@ def _helped(found: Found) -> str:
 
 def _explanation(found: Found) -> Verdict:
     question, evidence = "Does it look where the teacher looks?", "maps"
+    methods = [by for name, _, by in found if name == "transferred"]
+    method = "grad_cam" if "grad_cam" in methods else next(iter(methods), "")
+    looks = _looks(found, method)
+    instead = "" if looks == LOOKS[0] else " (there are no masks)"
     rule = (
         "yes: the 95 % interval of transferred = similarity(student, teacher) - similarity(base, teacher) lies above 0; no: below 0. "
-        "Kept is judged against a twin, a second teacher of another seed"
+        "Transfer gain = transferred / (similarity(twin, teacher) - similarity(base, teacher)), where that is surely above 0. "
+        f"Kept, yes: similarity(student, teacher) - similarity(twin, teacher) has its lower end above -{KEPT:g}, and so has "
+        f"{_short(looks)}{instead}, student minus teacher; no: either has its upper end below -{KEPT:g}. A twin is a second teacher of another seed"
     )
-    methods = [by for name, _, by in found if name == "transferred"]
     if not methods:
         return Verdict(question, "not judged", "none", "no maps of student, base and teacher to compare", (), rule, evidence)
-    method = "grad_cam" if "grad_cam" in methods else methods[0]
     m = found["transferred", "student - base", method]
-    details = (_similarities(found, method), "kept? not judged: no twin")
+    gain = found.get(("transfer_gain", "student", method))
+    of_gain = gain is not None and gain.value is not None
+    details = (
+        *((f"transferred {with_interval(m)}",) if of_gain else ()),
+        *((f"transfer gain {with_interval(gain)}",) if gain is not None and not of_gain else ()),
+        _kept(found, method),
+    )
     if m.value is None or m.low is None or m.high is None:
-        return Verdict(question, "not judged", "none", m.reason or "undefined", details[1:] if m.value is None else details, rule, evidence)
-    figure = f"transferred {with_interval(m)} by {method}, {basis(m.n_images, m.n_units, m.unit)}"
+        if m.value is not None:
+            details = (_similarities(found, method), *details)
+        return Verdict(question, "not judged", "none", m.reason or "undefined", details, rule, evidence)
+    headline, name = (gain, "transfer gain") if gain is not None and of_gain else (m, "transferred")
+    figure = f"{name} {with_interval(headline)} by {method}, {basis(headline.n_images, headline.n_units, headline.unit)}"
+    details = (_similarities(found, method), *details)
     if m.low > 0:
         return Verdict(question, "yes, more than by itself", "good", figure, details, rule, evidence)
     if m.high < 0:
@@ -105,8 +122,40 @@ def _explanation(found: Found) -> Verdict:
     return Verdict(question, "not distinguishable", "open", figure, details, rule, evidence)
 
 
+def _kept(found: Found, method: str) -> str:
+    """Say whether the student's maps are as like the teacher's as a second teacher's are, and look as well."""
+    alike = found.get(("similarity_difference", f"student - {TWIN}", method))
+    if alike is None:
+        return "kept? not judged: no twin"
+    name = _looks(found, method)
+    looks = found.get((name, "student - teacher", method))
+    for m, what in ((alike, "similarity"), (looks, _short(name))):
+        if m is None or m.value is None or m.low is None or m.high is None:
+            return f"kept? not judged: {what}: {'not measured' if m is None else m.reason or 'undefined'}"
+    both = [m for m in (alike, looks) if m is not None]
+    answer = (
+        "yes"
+        if all((m.low or 0.0) > -KEPT for m in both)
+        else "no"
+        if any((m.high or 0.0) < -KEPT for m in both)
+        else "not distinguishable"
+    )
+    said = f"similarity, student - twin {with_interval(both[0])}; {_short(name)}, student - teacher {with_interval(both[1])}"
+    return f"kept? {answer}: {said}"
+
+
+def _looks(found: Found, method: str) -> str:
+    """Return which difference stands for "looks as well as the teacher": of localisation where there are masks, else of faithfulness."""
+    there = {name for (name, model, by), m in found.items() if (model, by) == ("student - teacher", method) and m.value is not None}
+    return next((name for name in LOOKS if name in there), LOOKS[0])
+
+
+def _short(difference: str) -> str:
+    return difference.removesuffix("_difference").replace("_", " ")
+
+
 def _similarities(found: Found, method: str) -> str:
-    named = [(name, found.get(("similarity", f"{name} ~ teacher", method))) for name in ("student", "base", "shuffled", "centre")]
+    named = [(name, found.get(("similarity", f"{name} ~ teacher", method))) for name in ("student", "base", TWIN, "shuffled", "centre")]
     return "similarity to the teacher: " + ", ".join(f"{name} {m.value:.2f}" for name, m in named if m is not None and m.value is not None)
 
 

@@ -165,6 +165,12 @@ def weighted_mean(counts: NDArray[np.int32], filled: NDArray[np.float64], define
     return np.divide(counts @ filled, total, out=np.full(len(counts), np.nan), where=total > 0)
 
 
+def ratio_of_means(counts: NDArray[np.int32], over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ratios [B] of the means of two values [N] of the same images under counts [B, N]; NaN where the lower mean is 0."""
+    below = counts @ under
+    return np.divide(counts @ over, below, out=np.full(len(counts), np.nan), where=below != 0)
+
+
 def weighted_median(counts: NDArray[np.int32], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the medians [B] of values [N] under counts [B, N]: of each value repeated as often as it counts; NaN where none does."""
     order = np.argsort(values, kind="stable")
