@@ -112,6 +112,37 @@ def test_a_new_measure_setting_redoes_the_measuring_alone(tmp_path, monkeypatch,
     assert cached["measure"] is cached["explain"] is False
 
 
+def test_a_twin_is_a_teacher_of_another_seed_and_changes_no_other_network(tmp_path, monkeypatch, never_stopped):
+    """All three are found again under their keys; the twin is trained once, measured beside them, and what is kept is judged."""
+    from pellucid.core.rng import derive
+    from pellucid.running.stages import train
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(never_stopped / "ws", "ws")
+    settings = tiny(run__workspace="ws", run__out="twin", measure__twin=True)
+    with Experiment(settings) as opened:
+        assert not opened.is_trained("twin") and "twin " in opened.outline()
+        record = opened.report()
+        stages = {stage.name: stage.cached for stage in record.stages}
+        assert (stages["teacher"], stages["base"], stages["student"], stages["twin"]) == (True, True, True, False)
+        asked = settings.teacher.model_dump(exclude={"seed", "model"})
+        by_hand = train(opened.data, settings.teacher.model, workspace=opened.workspace, seed=derive(settings.run.seed, "twin"), **asked)
+        assert by_hand.fingerprint == opened.twin.fingerprint != opened.teacher.fingerprint
+    names = {(m.name, m.model) for m in record.measurements}
+    assert {("similarity", "twin ~ teacher"), ("transfer_gain", "student"), ("accuracy", "twin")} <= names
+    assert not {("met", "twin"), ("parameters", "twin")} & names
+    assert "no twin" not in record.verdicts[1].details[-1]
+    with Experiment(settings) as again:
+        kept = {stage.name: stage.cached for stage in again.report().stages}
+    assert kept["twin"] and kept["explain"] and kept["measure"]
+
+
+def test_a_twin_of_a_teacher_that_is_not_trained_is_refused():
+    """Weights taken as they are would make the same network twice."""
+    with pytest.raises(SettingError, match=r"\[measure\] twin: with teacher\.epochs = 0"):
+        check(tiny(teacher__epochs=0, measure__twin=True))
+
+
 def test_shap_in_a_run_compares_with_the_training_split(tmp_path, monkeypatch, never_stopped):
     """No argument names the baselines: they are the training images, what maps should add up to is kept, and the gap is measured."""
     monkeypatch.chdir(tmp_path)

@@ -63,6 +63,19 @@ def test_another_experiment_is_refused_with_the_first_differences(folder, settin
     assert RunFolder(folder.path, parse(moved)).stage("audit") is None
 
 
+def test_a_run_made_before_a_setting_existed_is_the_same_run(folder, settings):
+    """Without `twin`, as an earlier version wrote it, the run had none; asking for one makes it another experiment."""
+    kept = folder.path / "settings.toml"
+    kept.write_text(
+        "\n".join(line for line in kept.read_text(encoding="utf-8").splitlines() if not line.startswith("twin")), encoding="utf-8"
+    )
+    assert RunFolder(folder.path, settings).settings == settings
+    changed = plain(settings)
+    changed["measure"] |= {"twin": True}
+    with pytest.raises(RunError, match=r"measure\.twin = False there and True here"):
+        RunFolder(folder.path, parse(changed))
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "device"])
 def test_what_is_no_run_is_not_touched(kind, tmp_path, settings):
     """A file or a folder of the user's in this place is refused before anything is written."""

@@ -17,7 +17,8 @@ from pellucid.core import settings as settings_file
 from pellucid.core.errors import SettingError
 from pellucid.core.fingerprint import fingerprint
 from pellucid.core.numbers import duration
-from pellucid.core.records import Explanation, RunRecord, StageRecord
+from pellucid.core.records import TWIN, Explanation, RunRecord, StageRecord
+from pellucid.core.rng import derive
 from pellucid.core.settings import Settings
 from pellucid.core.workspace import Workspace
 from pellucid.data.find import data_folders
@@ -32,7 +33,7 @@ from pellucid.running import record
 from pellucid.running.folder import RunFolder, open_run, plain
 from pellucid.running.stages import Plan, distill, gather, judge, plan, train
 
-VERSIONS = {"explain": 1, "measure": 2}  # raise by hand when the stage's results change
+VERSIONS = {"explain": 1, "measure": 3}  # raise by hand when the stage's results change
 N_PANEL = 20
 _PATHS = (("data", "source"), ("teacher", "weights"), ("student", "weights"))
 
@@ -164,9 +165,15 @@ class Experiment:
         return network
 
     @cached_property
+    def twin(self) -> Network:
+        """Train a second teacher, of another seed."""
+        return self._recorded(TWIN)
+
+    @cached_property
     def networks(self) -> dict[str, Network]:
-        """All three by role."""
-        return {"teacher": self.teacher, "base": self.base, "student": self.student}
+        """All three by role, and the twin where one is asked for."""
+        found = {"teacher": self.teacher, "base": self.base, "student": self.student}
+        return {**found, TWIN: self.twin} if self.settings.measure.twin else found
 
     @cached_property
     def explained(self) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
@@ -238,7 +245,9 @@ class Experiment:
         """Return a few lines: each stage, whether it is done, and about how long the training steps still to do will take."""
         counts = ", ".join(f"{len(side):,} {side.split}" for side in (self.data.train, self.data.val, self.data.test))
         lines = [f"data      {self.data.name}: {counts}; {self.data.split.how}"]
-        for role, planned in (("teacher", self.plans["teacher"]), ("base", self.plans["student"]), ("student", self.plans["student"])):
+        twin = [(TWIN, self.plans["teacher"])] if self.settings.measure.twin else []
+        networks = [("teacher", self.plans["teacher"]), ("base", self.plans["student"]), ("student", self.plans["student"]), *twin]
+        for role, planned in networks:
             settings = planned.settings
             steps = settings.epochs * math.ceil(len(self.data.train) / settings.batch_size)
             about = f", about {duration(round(steps * planned.seconds_per_step))}" if planned.seconds_per_step else ""
@@ -260,8 +269,8 @@ class Experiment:
 
     def trained(self, role: str) -> Network:
         """Find a network in the workspace, or train it there; the run folder is left alone, so several processes may do this at once."""
-        if role == "teacher":
-            return train(self.data, workspace=self.workspace, **self._network("teacher"))
+        if role in ("teacher", TWIN):
+            return train(self.data, workspace=self.workspace, **self._network(role))
         asked = self._network("student")
         if role == "base":
             return train(self.data, workspace=self.workspace, n_views=self.settings.data.views, **asked)
@@ -272,7 +281,14 @@ class Experiment:
 
     def is_trained(self, role: str) -> bool:
         """Return whether a network is in the workspace already."""
-        return (self.workspace.folder("networks", self.keys[role]) / "network.safetensors").exists()
+        key = self._twin_key if role == TWIN else self.keys[role]
+        return (self.workspace.folder("networks", key) / "network.safetensors").exists()
+
+    @cached_property
+    def _twin_key(self) -> str:
+        """Return where the twin lies; it isn't among `keys`, for no other network depends on it."""
+        asked = self._network(TWIN)
+        return plan(self.data, asked.pop("model"), asked, section="teacher", workspace=self.workspace).training_key(None)
 
     def _recorded(self, role: str) -> Network:
         """Train a network or find it, and record that; its seconds are those of all its epochs, also of those before a stop."""
@@ -282,9 +298,10 @@ class Experiment:
         return network
 
     def _network(self, section: str) -> dict[str, Any]:
-        """Return a network's settings for `train`, with the run's seed where it has none of its own."""
-        asked = getattr(self.settings, section)
-        return {**asked.model_dump(exclude={"seed"}), "seed": self.settings.run.seed if asked.seed is None else asked.seed}
+        """Return a network's settings for `train`, with the run's seed where it has none of its own; the twin's come from the teacher's."""
+        asked = getattr(self.settings, "teacher" if section == TWIN else section)
+        seed = self.settings.run.seed if asked.seed is None else asked.seed
+        return {**asked.model_dump(exclude={"seed"}), "seed": derive(seed, TWIN) if section == TWIN else seed}
 
     def _check_taps(self, planned: Plan) -> None:
         asked, spec = self.settings.explain, self.data.spec(planned.settings.size)
@@ -342,6 +359,12 @@ def check(settings: Settings) -> None:
             raise SettingError(f'[explain]: "{name}" is no setting, nor one of explain.methods.', setting=name)
     for name in settings.measure.measures:
         registry.get("measures", name)
+    if settings.measure.twin and not settings.teacher.epochs:
+        raise SettingError(
+            "[measure] twin: with teacher.epochs = 0 the teacher is the weights as they are, and a second one would be the same. "
+            "Train the teacher, or set twin = false.",
+            setting="twin",
+        )
 
 
 def _found_beside(settings: Settings, beside: Path | None) -> Settings:

@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 
 from pellucid.core import files
-from pellucid.core.errors import RunError
+from pellucid.core.errors import RunError, SettingError
 from pellucid.core.records import Explanation, StageRecord
 from pellucid.core.settings import Settings, parse
 
@@ -92,7 +92,7 @@ class RunFolder:
     def _refuse_foreign(self) -> None:
         kept = self.path / "settings.toml"
         if kept.exists():
-            _refuse_another(self.path, _toml(kept), plain(self.settings))
+            _refuse_another(self.path, _completed(_toml(kept)), plain(self.settings))
         elif (self.path.exists() and not self.path.is_dir()) or (
             self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir())
         ):
@@ -184,6 +184,14 @@ def _toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: not readable ({error}). Delete the run folder, or choose another run.out.") from None
+
+
+def _completed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings with those that its version didn't know at their defaults, which is what it ran with."""
+    try:
+        return plain(parse(content))
+    except SettingError:  # a file that was written into is compared as it stands
+        return content
 
 
 def _refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
