@@ -252,6 +252,45 @@ def test_figures_with_a_panel_are_not_repeated_among_further_ones(transparent):
     assert "student - base: The student's figure minus" in table.caption
 
 
+def test_a_twin_its_gain_and_the_crossed_maps_have_panels(record):
+    """Each with its sentence; a gain that is undefined says why in full view."""
+    reason = "undefined: twin - base is +0.02 [-0.01, +0.04], not surely above 0, so there is no way to go a share of"
+    rows = [
+        Measurement("similarity", 0.7, 0.65, 0.75, n_images=118, model="twin ~ teacher", by="grad_cam"),
+        Measurement("transfer_gain", 0.66, 0.4, 0.9, n_images=118, model="student", by="grad_cam"),
+        Measurement("transfer_gain", None, model="student", by="average_feature_map", reason=reason),
+        Measurement("cross_deletion", 0.31, 0.25, 0.36, n_images=118, model="teacher by student", by="grad_cam"),
+        Measurement("cross_deletion_difference", 0.2, 0.1, 0.3, n_images=118, model="teacher by student - random", by="grad_cam"),
+    ]
+    html = render(replace(record, measurements=[*record.measurements, *rows]))
+    for text in (
+        "twin ~ teacher",
+        "0.66 [0.40, 0.90]",
+        reason,
+        "Does each need what the other",
+        "teacher by student",
+        "+0.20 [+0.10, +0.30]",
+    ):
+        assert text in html, text
+    assert "Does each need what the other" not in render(record)
+
+
+def test_the_randomisation_cascade_is_a_figure_with_its_steps_as_a_table(record, tmp_path):
+    """A curve for each network that begins at 1, the remark in full view, and the CSV behind it."""
+    last = Measurement("randomisation", 0.04, -0.02, 0.1, n_images=50, model="student", by="grad_cam", reason="drops, surely below 0.5")
+    steps = [replace(last, value=value, low=None, high=None, stratum=f"step {k}: part{k}", reason="") for k, value in ((1, 0.6), (2, 0.04))]
+    with_cascade = replace(record, measurements=[*record.measurements, last, *steps])
+    html = render(with_cascade)
+    assert "Randomisation cascade: Grad-CAM: student over step" in html and "drops, surely below 0.5" in html
+    curve = re.search(
+        r'<polyline class="curve r-student dash-0" points="([^"]+)"/>', html.split("Randomisation cascade: Grad-CAM: student")[1]
+    )
+    heights = [float(point.split(",")[1]) for point in curve.group(1).split()]
+    assert len(heights) == 3 and heights == sorted(heights)  # down the page: the correlation falls
+    write(with_cascade, tmp_path)
+    assert "step 2: part2" in (tmp_path / "report" / "data" / "randomisation.csv").read_text(encoding="utf-8")
+
+
 def test_citations_follow_the_methods(record, transparent):
     """SHAP brings Lundberg & Lee and captum, its superpixels SLIC; a run without SHAP cites none of them."""
     assert all(f"{{{key}," in bibtex(transparent) for key in ("lundberg2017", "kokhlikyan2020", "achanta2012"))

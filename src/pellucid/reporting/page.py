@@ -106,7 +106,7 @@ def all_tables(record: RunRecord, book: CaseBook) -> list[Table]:
     named = sections.accuracy_names(record)
     made = [
         paper.performance_table(record), paper.fidelity_table(record), paper.met_table(record),
-        sections.accuracy_table(record, named), sections.per_class_table(record), sections.strata_table(record), sections.further_of_maps(record),
+        sections.accuracy_table(record, named), sections.per_class_table(record), sections.strata_table(record), sections.cascade_table(record), sections.further_of_maps(record),
         sections.cost_table(record), sections.counts_table(record),
         sections.associations_table(record), sections.other_measures(record), sections.networks_table(record), sections.stages_table(record),
         cases_table(record, book),

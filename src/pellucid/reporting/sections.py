@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.core import numbers
-from pellucid.core.records import ROLES, Measurement, RunRecord
+from pellucid.core.records import ROLES, TWIN, Measurement, RunRecord
 from pellucid.reporting import words
 from pellucid.reporting.cases import CaseBook
 from pellucid.reporting.figures import charts, maps
@@ -20,7 +20,10 @@ from pellucid.stats.classification import confusion, softmax
 MOST_THUMBNAILS = 240  # of the contact sheet, over all classes
 _GAINS = {"parameters": ("smaller", "larger"), "multiply_adds": ("less work", "more work"), "file_size": ("smaller", "larger"),
           "latency_p50": ("faster", "slower"), "latency_p95": ("faster", "slower"), "throughput": ("faster", "slower"), "peak_memory": ("less", "more")}  # fmt: skip
-_WITH_PANEL = {"similarity", "transferred", "met", "completeness_gap", *words.LOCALISATION, *words.FAITHFULNESS}
+# Measures of likeness to the teacher, each with its lines of reference.
+_TRANSFER: dict[str, list[tuple[float, str]]] = {"similarity": [], "transferred": [(0.0, "")], "transfer_gain": [(0.0, ""), (1.0, "twin")]}
+_CASCADE = ("randomisation", "randomisation_area")
+_WITH_PANEL = {*_TRANSFER, "cross_deletion", *_CASCADE, "met", "completeness_gap", *words.LOCALISATION, *words.FAITHFULNESS}
 _ELSEWHERE = {"met_ratio", "met_p50", "met_p95"}  # in the table of times; the student's against the teacher's has a panel
 _WIDE = 20  # times of maps that differ by more than this factor stand on a logarithmic axis
 DIFFERENCES = ("student - teacher", "student - base", "base - teacher")
@@ -91,7 +94,7 @@ def explanation(record: RunRecord, book: CaseBook) -> dict[str, Any]:
     for method in book.methods:
         rows = [
             (f"{role} ~ teacher", _drawn_role(role), book.alike[role, method])
-            for role in ("student", "base")
+            for role in ("student", "base", TWIN)
             if (role, method) in book.alike
         ]
         rows = [row for row in rows if np.isfinite(row[2]).any()]
@@ -111,7 +114,9 @@ def explanation(record: RunRecord, book: CaseBook) -> dict[str, Any]:
             for method in book.methods
         ],
         "spread": spread,
-        "similarity": [p for name in ("similarity", "transferred") if (p := panel_by_method(name, found, lines=[(0.0, "")] if name == "transferred" else []))],
+        "similarity": [p for name, lines in _TRANSFER.items() if (p := panel_by_method(name, found, lines=lines))],
+        "crossed": [p for p in [panel_by_method("cross_deletion", found)] if p],
+        "cascade": [*cascade_panels(record), *(p for name in _CASCADE if (p := _with_notes(panel_by_method(name, found))))],
         "localisation": [p for name in words.LOCALISATION if (p := panel_by_method(name, found))],
         "faithfulness": [p for name in words.FAITHFULNESS if (p := panel_by_method(name, found))],
         "step_curves": step_curves(record),
@@ -154,8 +159,44 @@ def met_panel(found: Sequence[Measurement]) -> Panel | None:
 
 def gap_panel(found: Sequence[Measurement]) -> Panel | None:
     """Return how far SHAP's values are from adding up, with on how many images that can't be said in full view."""
-    panel = panel_by_method("completeness_gap", found)
+    return _with_notes(panel_by_method("completeness_gap", found))
+
+
+def _with_notes(panel: Panel | None) -> Panel | None:
+    """Return a panel with its remarks in full view."""
     return replace(panel, notes=[*panel.notes, *panel.remarks], remarks=[]) if panel else None
+
+
+def cascade_panels(record: RunRecord) -> list[Panel]:
+    """Return for each method how alike its maps stay to the original while layers get random weights, from the logits down."""
+    steps = [m for m in record.measurements if m.name == "randomisation" and m.stratum != "all"]
+    panels = []
+    for method in dict.fromkeys(m.by for m in steps):
+        series = []
+        for role in networks_in_order(record):
+            values = [m.value for m in steps if (m.by, m.model) == (method, role)]
+            if values:
+                curve = [1.0, *(float("nan") if value is None else value for value in values)]
+                series.append(charts.Series(role, _drawn_role(role), list(range(len(curve))), curve))
+        if series:
+            title = f"Randomisation cascade: {words.method_name(method)}"
+            meaning = "Each step gives random weights to more layers, from the logits (step 1) down to the input. The curve should fall."
+            panels.append(Panel(title, charts.curves(series, title=title, x_label="step"), meaning))
+    return panels
+
+
+def cascade_table(record: RunRecord) -> Table | None:
+    """Return each step of the randomisation cascade: the lowest part that is random by then, and how alike maps still are."""
+    steps = [m for m in record.measurements if m.name == "randomisation" and m.stratum != "all"]
+    if not steps:
+        return None
+    places = numbers.decimals(steps, most=3)
+    rows = [
+        (words.method_name(m.by), m.model, m.stratum, cell(m, places), numbers.basis(m.n_images, m.n_units, m.unit).removeprefix("n = "))
+        for m in steps
+    ]
+    caption = "Rank correlation of |map| with the original's when all layers from the logits down to the one named have random weights. "
+    return Table("randomisation", caption + interval_sentence(steps), ("Method", "Network", "Random down to", "Figure", "n"), tuple(rows), text_columns=3)  # fmt: skip
 
 
 def step_curves(record: RunRecord) -> list[Panel]:
@@ -430,7 +471,8 @@ def panel_by_method(name: str, found: Sequence[Measurement], *, lines: Sequence[
 
 def _place(model: str) -> int:
     """Return where a row stands among those of its group: networks, then pairs, then differences."""
-    order = (*ROLES, "student ~ teacher", "base ~ teacher", *DIFFERENCES)
+    order = ("teacher", "teacher by student", "base", "student", "student by teacher", TWIN,
+             "student ~ teacher", "base ~ teacher", f"{TWIN} ~ teacher", *DIFFERENCES)  # fmt: skip
     return order.index(model) if model in order else len(order)
 
 
