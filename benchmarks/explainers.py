@@ -1,0 +1,171 @@
+"""Explainers against pytorch-grad-cam, captum and torch-cam: ratios of times, interleaved in one run.
+
+pip install -e '.[bench]'
+python benchmarks/explainers.py [NAME ...]     all of them, or some: grad_cam, five, score_cam, memory, score_cam_bf16
+
+Prints medians and ratios and writes benchmarks/explainers.json. Random weights and images at 224 px: times don't depend on them. One thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from pellucid.core import registry
+from pellucid.explainers.reading import sharing
+from pellucid.measures.cost import peak_memory
+from pellucid.measures.timing import in_turns
+
+SIDE, BATCH = 224, 8
+ROUNDS = 7
+FIVE = ("grad_cam", "grad_cam_pp", "hires_cam", "layer_cam", "eigen_cam")
+NETWORKS = {"resnet50": "layer4", "mobilenetv3_small_100": "last_map"}  # name and the tap all libraries read
+
+
+def grad_cam(name: str) -> dict[str, Any]:
+    """Grad-CAM of a batch of 8: ours, pytorch-grad-cam's, captum's, torch-cam's, up to each one's own map."""
+    from captum.attr import LayerGradCam
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from torchcam.methods import GradCAM as TorchCam
+
+    model, images, targets = _ready(name, BATCH)
+    layer = _layer(model, name)
+    theirs = GradCAM(model, [layer])
+    captum = LayerGradCam(model, layer)
+    torchcam = TorchCam(model, layer)
+    chosen = [ClassifierOutputTarget(int(k)) for k in targets]
+    ours = registry.get("explainers", "grad_cam")
+    jobs: dict[str, Callable[[int], object]] = {
+        "pellucid": lambda _: ours(model, images, targets, tap=NETWORKS[name]),
+        "pytorch-grad-cam": lambda _: theirs(input_tensor=images, targets=chosen),
+        "captum": lambda _: captum.attribute(images, target=targets),
+        "torch-cam": lambda _: torchcam(targets.tolist(), model(images)),
+    }
+    return _ratios(jobs, against="pellucid")
+
+
+def five(name: str) -> dict[str, Any]:
+    """Five CAM methods together against one forward pass with its head, batch 8."""
+    model, images, targets = _ready(name, BATCH)
+    explainers = [registry.get("explainers", method) for method in FIVE]
+
+    def together(_: int) -> None:
+        with sharing():
+            for explainer in explainers:
+                explainer(model, images, targets, tap=NETWORKS[name])
+
+    def forward(_: int) -> None:
+        with torch.inference_mode():
+            model(images)
+
+    return _ratios({"forward": forward, "five methods": together}, against="forward")
+
+
+def score_cam(name: str, *, classes: int = 3) -> dict[str, Any]:
+    """Exact Score-CAM of one image for some classes: ours, pytorch-grad-cam's, torch-cam's."""
+    from pytorch_grad_cam import ScoreCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from torchcam.methods import ScoreCAM as TorchCam
+
+    model, images, _ = _ready(name, 1)
+    layer = _layer(model, name)
+    theirs, torchcam = ScoreCAM(model, [layer]), TorchCam(model, layer)
+    ours = registry.get("explainers", "score_cam")
+
+    def here(_: int) -> None:
+        with sharing():
+            for k in range(classes):
+                ours(model, images, torch.tensor([k]), tap=NETWORKS[name])
+
+    def grad_cam_library(_: int) -> None:
+        for k in range(classes):
+            theirs(input_tensor=images, targets=[ClassifierOutputTarget(k)])
+
+    def torch_cam_library(_: int) -> None:
+        for k in range(classes):
+            with torch.no_grad():
+                logits = model(images)
+            torchcam(k, logits)
+
+    jobs = {"pellucid": here, "pytorch-grad-cam": grad_cam_library, "torch-cam": torch_cam_library}
+    return {"classes": classes, **_ratios(jobs, against="pellucid", rounds=2)}
+
+
+def memory(name: str) -> dict[str, Any]:
+    """Largest sum of tensors alive at once during Score-CAM of one image, beyond weights and input."""
+    from pytorch_grad_cam import ScoreCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    model, images, targets = _ready(name, 1)
+    theirs = ScoreCAM(model, [_layer(model, name)])
+    ours = registry.get("explainers", "score_cam")
+
+    class Call(nn.Module):
+        def __init__(self, inner: Callable[[Tensor], object]) -> None:
+            super().__init__()
+            self.inner, self.model = inner, model
+
+        def forward(self, images: Tensor) -> object:
+            return self.inner(images)
+
+    found = {
+        "pellucid": peak_memory(Call(lambda x: ours(model, x, targets, tap=NETWORKS[name])), images),
+        "pytorch-grad-cam": peak_memory(Call(lambda x: theirs(input_tensor=x, targets=[ClassifierOutputTarget(0)])), images),
+    }
+    return {"bytes": found, "ratios": {"pytorch-grad-cam": found["pytorch-grad-cam"] / found["pellucid"]}}
+
+
+BENCHMARKS = {"grad_cam": grad_cam, "five": five, "score_cam": score_cam, "memory": memory}
+
+
+def _ready(name: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=10).eval()
+    return model, torch.randn(batch, 3, SIDE, SIDE), torch.arange(batch) % 10
+
+
+def _layer(model: nn.Module, name: str) -> nn.Module:
+    from pellucid.models.taps import find_taps
+
+    return model.get_submodule(find_taps(model, size=SIDE, channels=3).find(NETWORKS[name]).module)
+
+
+def _ratios(jobs: dict[str, Callable[[int], object]], *, against: str, rounds: int = ROUNDS) -> dict[str, Any]:
+    gc.collect()
+    taken = in_turns(jobs, least=rounds, most=rounds, seconds=0.0)
+    medians = {name: float(np.median(seconds)) for name, seconds in taken.items()}
+    return {"seconds": medians, "ratios": {name: value / medians[against] for name, value in medians.items() if name != against}}
+
+
+def main() -> None:
+    """Run the benchmarks asked for, print their ratios, and keep them."""
+    torch.set_num_threads(1)
+    asked = [name for name in BENCHMARKS if name in sys.argv[1:]] or list(BENCHMARKS)
+    path = Path(__file__).with_suffix(".json")
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept["machine"] = {
+        "processor": platform.processor() or platform.machine(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+    }
+    for benchmark in asked:
+        for name in NETWORKS:
+            found = BENCHMARKS[benchmark](name)
+            kept[f"{benchmark}/{name}"] = found
+            print(benchmark, name, {other: f"{ratio:.2f}x" for other, ratio in found["ratios"].items()}, flush=True)
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
