@@ -122,6 +122,18 @@ def test_faithfulness_compares_the_student_with_teacher_and_base(judged, one):
     assert other.value == pytest.approx(student.value - base.value) and other.low < other.high
 
 
+def test_fidelity_beyond_a_random_map_takes_out_how_well_a_network_bears_blurring(judged, one):
+    """Per image the map's fidelity at 20 % less the random map's; between networks the difference of that."""
+    found = registry.get("measures", "faithfulness")(judged)
+    for role in ("student", "base"):
+        row = one(found.measurements, "mask_fidelity_gain", model=role, by="grad_cam")
+        plain, blind = (found.per_image[f"mask_fidelity_top20/{by}/{role}"] for by in ("grad_cam", "random_smooth"))
+        assert row.value == pytest.approx(np.nanmean(plain - blind))
+    gains = [found.per_image[f"mask_fidelity_gain/grad_cam/{role}"] for role in ("student", "base")]
+    gap = one(found.measurements, "mask_fidelity_gain_difference", model="student - base", by="grad_cam")
+    assert gap.value == pytest.approx(np.nanmean(gains[0] - gains[1]))
+
+
 def test_completeness_gap_is_the_median_and_says_what_it_leaves_out(judged, one):
     """Sums miss 10, 20, 30, 40 and 50 % of what is expected; where 0.01 is expected there is nothing to divide by."""
     from pellucid.measures.faithfulness import faithfulness

@@ -118,14 +118,14 @@ def test_explanation_verdict_gives_the_reason_where_it_is_not_judged():
 )
 def test_kept_needs_likeness_and_localisation_alike(alike, pointing, answer):
     """Both intervals above minus the margin: yes; either below it: no; the figures stand beside the answer."""
-    rows = [transferred(0.1, 0.2), against_twin(*alike), looks("pointing_game", *pointing), looks("mask_fidelity_top20", -0.9, -0.8)]
+    rows = [transferred(0.1, 0.2), against_twin(*alike), looks("pointing_game", *pointing), looks("mask_fidelity_gain", -0.9, -0.8)]
     verdict = judge(rows, {}, settings=SETTINGS)[1]
     kept = verdict.details[-1]
     assert kept.startswith(f"kept? {answer}: similarity, student - twin ") and "pointing game, student - teacher " in kept
     assert "above -0.05, and so has pointing game, student minus teacher" in verdict.rule
 
 
-@pytest.mark.parametrize(("there", "said"), [(("road", "mask_fidelity_top20"), "road"), (("mask_fidelity_top20",), "mask fidelity top20")])
+@pytest.mark.parametrize(("there", "said"), [(("road", "mask_fidelity_gain"), "road"), (("mask_fidelity_gain",), "mask fidelity gain")])
 def test_kept_rests_on_faithfulness_where_there_are_no_masks(there, said):
     """ROAD first; localisation that is undefined doesn't count; the rule says which it is and why."""
     none = Measurement("pointing_game_difference", None, model="student - teacher", by="grad_cam", reason="undefined: no masks")

@@ -147,7 +147,7 @@ def _comparisons(methods: tuple[str, ...]) -> list[Measurement]:
         (value, low, high), (times, least, most) = EASIER[method]
         why = "not judged: every map of the student is dead" if value is None else "Wilcoxon on subjects, Holm over 4: p = 0.013"
         found.append(
-            Measurement("mask_fidelity_top20_difference", value, low, high, model="student - teacher", by=method, reason=why, **of_maps)
+            Measurement("mask_fidelity_gain_difference", value, low, high, model="student - teacher", by=method, reason=why, **of_maps)
         )
         found.append(Measurement("met_ratio", times, least, most, model="teacher / student", by=method, **timed))
         for name in ("pointing_game_difference", "iou_difference"):

@@ -69,7 +69,7 @@ def test_localisation_answers_each_of_its_measures(transparent):
 
 def test_controls_are_drawn_but_answer_nothing(transparent):
     """A control that differs between the networks says nothing about the methods."""
-    control = Measurement("mask_fidelity_top20_difference", 0.3, 0.2, 0.4, model="student - teacher", by="random_smooth")
+    control = Measurement("mask_fidelity_gain_difference", 0.3, 0.2, 0.4, model="student - teacher", by="random_smooth")
     (fidelity, *_) = easier(replace(transparent, measurements=[*transparent.measurements, control]))
     assert not any("Control" in a.text for a in fidelity.answers)
     assert "Control: a random map" in fidelity.panel.chart

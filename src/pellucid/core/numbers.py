@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pellucid.core.records import Measurement
 
 # Names whose figure is a difference, besides those that end in _difference: printed with their sign.
-SIGNED = {"transferred"}
+SIGNED = {"transferred", "mask_fidelity_gain"}
 # Names whose figure says how many times one thing is another: printed as ``3.2x``.
 RATIOS = {"met_ratio"}
 

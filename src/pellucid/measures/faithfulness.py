@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TOP = 0.2
 BLUR = 1 / 12  # sigma as a share of the side
 COMPARED = ("mask_fidelity", "mask_fidelity_top20")
+GAIN, BLIND = "mask_fidelity_gain", "random_smooth"
 NAMES = ("mask_fidelity", "mask_fidelity_agreement", "mask_fidelity_area", "mask_fidelity_top20")
 SOURCE = "1 - |p(x) - p(x')|, x' = map * x + (1 - map) * blur(x); blur sigma = side / 12"
 
@@ -43,10 +44,12 @@ def faithfulness(judged: Judged) -> Judgement:
     Judgement
         Per network, method and class: ``mask_fidelity``; ``mask_fidelity_agreement``, the share of images whose predicted class stays;
         ``mask_fidelity_area``, the map's mean, for a map of ones has fidelity 1; ``mask_fidelity_top20``, with the top 20 % of pixels
-        alone left sharp, at which methods of any breadth compare. ``..._difference`` between methods (`by` ``a - b``) and between networks
+        alone left sharp, at which methods of any breadth compare; ``mask_fidelity_gain``, what is left of that beyond a random map's on
+        the same image: some networks bear blurring better than others, whatever the map, so networks compare by it alone. ``..._difference`` between methods (`by` ``a - b``) and between networks
         (`model` ``student - teacher``, ``student - base``), with Wilcoxon's test on unit means, corrected after Holm over the pairs of a
         network, or the methods of two. ``completeness_gap`` of methods with baselines: by what share a map's sum misses the difference it
-        explains, median. Per image (NaN where not judged): ``mask_fidelity/METHOD/ROLE``, ``mask_fidelity_top20/METHOD/ROLE``.
+        explains, median. Per image (NaN where not judged): ``mask_fidelity/METHOD/ROLE``, ``mask_fidelity_top20/METHOD/ROLE``,
+        ``mask_fidelity_gain/METHOD/ROLE``.
 
     Source
     ------
@@ -63,13 +66,17 @@ def faithfulness(judged: Judged) -> Judgement:
             for name in COMPARED:
                 per_image[f"{name}/{by}/{role}"] = of_measure[name]
         found += _rows(judged, role, explanations, values)
+        for by in [by for by in values if by not in shapes.CONTROLS]:
+            gain = values[by]["mask_fidelity_top20"] - values[BLIND]["mask_fidelity_top20"]
+            per_image[f"{GAIN}/{by}/{role}"] = gain
+            found.append(judged.mean(GAIN, gain, model=role, by=by, source=f"{SOURCE}; at 20 % area, beyond {BLIND}"))
         found += [
             row
             for name in COMPARED
             for row in between_methods(judged, role, name, {by: of_measure[name] for by, of_measure in values.items()})
         ]
         found += [_completeness(judged, explanation) for explanation in explanations if explanation.expected is not None]
-    for name in COMPARED:
+    for name in (*COMPARED, GAIN):
         keys = [
             (role, method)
             for role in judged.roles

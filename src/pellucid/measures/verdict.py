@@ -13,7 +13,7 @@ from pellucid.stats.paired import needed_units
 Found = dict[tuple[str, str, str], Measurement]
 KEPT = 0.05
 # What says that the student looks as well as its teacher: localisation where there are masks, else how far the network uses what its map shows.
-LOOKS = ("pointing_game_difference", "road_difference", "mask_fidelity_top20_difference")
+LOOKS = ("pointing_game_difference", "road_difference", "mask_fidelity_gain_difference")
 
 
 def judge(measurements: Iterable[Measurement], audit: dict[str, Any], *, settings: MeasureSettings) -> list[Verdict]:

@@ -57,9 +57,9 @@ class Answered:
 
 ASPECTS = (
     Aspect(
-        "Fidelity", words.EASIER[:1], 0.0, "Fidelity at 20 % area, student - teacher",
-        "Each network sees the image with all but the hottest 20 % of its own map blurred. Right of the line, at 0, the student's answer survives "
-        "this better than the teacher's, so its map shows more of what it uses. The controls above say what a map that knows nothing gets.",
+        "Fidelity", words.EASIER[:1], 0.0, "Fidelity beyond a random map's, student - teacher",
+        "Each network sees the image with all but the hottest 20 % of its own map blurred; what a random map of 20 % keeps of its answer is taken off, "
+        "since some networks bear blurring better than others. Right of the line, at 0, the student's map shows more of what it uses.",
     ),
     Aspect(
         "Time", words.EASIER[1:2], 1.0, "Time for one map, teacher / student",

@@ -20,7 +20,17 @@ from pellucid.reporting.sections import Panel, interval_sentence
 from pellucid.reporting.tables import Table, latex_file, to_csv
 
 # Figures on the test split that are plotted over the settings, where these were reported.
-TEST_FIGURES = ("balanced_accuracy", "macro_f1", "auc", "mask_fidelity_top20", "mask_fidelity", "pointing_game", "transferred", "met")
+TEST_FIGURES = (
+    "balanced_accuracy",
+    "macro_f1",
+    "auc",
+    "mask_fidelity_gain",
+    "mask_fidelity_top20",
+    "mask_fidelity",
+    "pointing_game",
+    "transferred",
+    "met",
+)
 DIFFERENCES = ("student - base", "student - teacher")
 RESPLIT = ("data.fold", "data.repeat", "data.split_seed")  # repeats that split the images anew
 

@@ -37,6 +37,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "mask_fidelity": ("Mask-fidelity", "Everything the map leaves dark is blurred away; 1 means the network's answer stays as sure as before. Read it beside the area."),
     "mask_fidelity_agreement": ("Same class after masking", "The share of images that keep their class when all that the map leaves dark is blurred."),
     "mask_fidelity_area": ("Area kept", "The mean of the map: how much of the image it keeps. A map that keeps everything is faithful without saying anything."),
+    "mask_fidelity_gain": ("Mask-fidelity beyond a random map's", "What the hottest 20 % of the map keep of the answer beyond what 20 % by chance keep in the same network. Some networks bear blurring better than others; this takes that out."),
     "mask_fidelity_top20": ("Mask-fidelity at 20 % area", "The same with only the hottest 20 % of the pixels kept, so that all maps may keep equally much."),
     "insertion_auc": ("Insertion", "The class's probability while the image's pixels are put into its blurred copy, the map's hottest first, mean over the way. Higher is better: what matters came early."),
     "deletion_auc": ("Deletion", "The class's probability while pixels are blurred away, the map's hottest first, mean over the way. Lower is better: what mattered went early."),
@@ -67,14 +68,14 @@ ACCURACY = ("balanced_accuracy", "accuracy", "macro_f1", "auc", "cross_entropy",
             "subject_accuracy", "agreement", "kl_teacher")  # fmt: skip
 PER_CLASS = ("recall", "precision", "f1", "auc")
 LOCALISATION = ("pointing_game", "relevance_mass", "relevance_rank", "iou", "mask_share")
-FAITHFULNESS = ("mask_fidelity", "mask_fidelity_area", "mask_fidelity_top20", "mask_fidelity_agreement",
+FAITHFULNESS = ("mask_fidelity", "mask_fidelity_area", "mask_fidelity_top20", "mask_fidelity_gain", "mask_fidelity_agreement",
                 "insertion_auc", "deletion_auc", "road")  # fmt: skip
 # Figures at each share of the pixels, which stands in their stratum; and what the share is of.
 CURVES = {"insertion_curve": "% of the pixels that stand", "deletion_curve": "% of the pixels that are gone",
           "road_morf_curve": "% of the pixels removed", "road_lerf_curve": "% of the pixels removed"}  # fmt: skip
 CONTROLS = ("random_smooth", "centre_prior")  # maps that know nothing of the image, in the place of a method
 # What says whether the student is easier to explain; more of it is easier.
-EASIER = (("mask_fidelity_top20_difference", "student - teacher"), ("met_ratio", "teacher / student"),
+EASIER = (("mask_fidelity_gain_difference", "student - teacher"), ("met_ratio", "teacher / student"),
           ("pointing_game_difference", "student - teacher"), ("iou_difference", "student - teacher"))  # fmt: skip
 COST = ("parameters", "multiply_adds", "file_size", "latency_p50", "latency_p95", "throughput", "peak_memory")
 
