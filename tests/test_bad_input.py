@@ -265,7 +265,7 @@ TABLE = {
     "unknown data setting": (image_folder, [*RUN, "data.sise=32"], ['"sise" is no setting. Did you mean "size"?']),
     "unknown loss": (image_folder, [*RUN, "distill.loss=logit_kdd"], ['"logit_kdd" is none of the losses. Did you mean "logit_kd"?']),
     "unknown loss option": (image_folder, [*RUN, "distill.temprature=4"], ['"temprature" is no setting. Did you mean "temperature"?']),
-    "unknown explainer": (image_folder, [*RUN, 'explain.methods=["gradcam"]'], ['"gradcam" is none of the explainers. Did you mean "grad_cam"?']),
+    "unknown explainer": (image_folder, [*RUN, 'explain.methods=["gradcam"]'], ['"gradcam" is none of the explainers. Did you mean "grad_cam" or "grad_cam_pp"?']),
     "unknown explainer option": (image_folder, [*RUN, "explain.grad_cam.tapp=x"], ['[explain.grad_cam]: "tapp" is no setting. Did you mean "tap"?']),
     "unknown measure": (image_folder, [*RUN, 'measure.measures=["perfomance"]'], ['"perfomance" is none of the measures. Did you mean "performance"?']),
     "wrong types": (image_folder, [*RUN, "teacher.lr=fast", "data.size=big", "student.epochs=-1"], ["[teacher] lr = 'fast'", "[data] size = 'big'", "[student] epochs = -1"]),

@@ -84,9 +84,9 @@ def kernel_shap(
     Examples
     --------
     >>> resnet18 = timm.create_model("resnet18", num_classes=2)
-    >>> maps = kernel_shap(resnet18, torch.rand(2, 3, 64, 96), torch.tensor([0, 1]), torch.rand(8, 3, 64, 96))
+    >>> maps = kernel_shap(resnet18, torch.rand(1, 3, 32, 48), torch.tensor([1]), torch.rand(8, 3, 32, 48), samples=100, segments=12)
     >>> tuple(maps.shape)
-    (2, 64, 96)
+    (1, 32, 48)
     """
     check_packages(kernel_shap)
     check_numbers(samples=samples, segments=segments)

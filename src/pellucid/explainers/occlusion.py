@@ -65,7 +65,7 @@ def occlusion(model: nn.Module, images: Tensor, targets: Tensor, *, window: floa
     >>> resnet18 = timm.create_model("resnet18", num_classes=2)
     >>> maps = occlusion(resnet18, torch.rand(2, 3, 64, 96), torch.tensor([0, 1]))
     >>> tuple(maps.shape)
-    (2, 11, 16)
+    (2, 10, 15)
     """
     check_numbers(window=window, stride=stride)
     images = images.detach().to(reference(model))

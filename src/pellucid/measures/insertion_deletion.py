@@ -151,7 +151,9 @@ def follow(
 
     Examples
     --------
-    >>> curves = follow(model, torch.rand(4, 3, 32, 32), maps, targets, steps=10)
+    >>> resnet18 = timm.create_model("resnet18", num_classes=2)
+    >>> maps, targets = np.random.default_rng(0).random((4, 32, 32)), np.array([0, 1, 1, 0])
+    >>> curves = follow(resnet18, torch.rand(4, 3, 32, 32), maps, targets, steps=10)
     >>> curves.insertion.shape, curves.insertion_auc.shape
     ((4, 11), (4,))
     """

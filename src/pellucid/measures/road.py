@@ -115,7 +115,9 @@ def follow_removal(
 
     Examples
     --------
-    >>> probabilities = follow_removal(model, torch.rand(4, 3, 32, 32), maps, targets, order="lerf")
+    >>> resnet18 = timm.create_model("resnet18", num_classes=2)
+    >>> maps, targets = np.random.default_rng(0).random((4, 32, 32)), np.array([0, 1, 1, 0])
+    >>> probabilities = follow_removal(resnet18, torch.rand(4, 3, 32, 32), maps, targets, order="lerf")
     >>> probabilities.shape
     (4, 5)
     """

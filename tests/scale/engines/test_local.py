@@ -111,6 +111,7 @@ def test_processes_end_with_a_killed_parent(tmp_path):
 
 def test_the_server_is_deaf_to_ctrl_c_and_this_process_is_not():
     """Stopped while it still imports, it would end with a traceback on the person's terminal."""
+    forkserver._forkserver._stop()  # another test's server may not have been begun by this engine
     worked(job("fine"), processes=1)
     status = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text()
     blocked = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")), 16)
