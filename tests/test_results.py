@@ -11,8 +11,8 @@ import numpy as np
 RESULTS = Path(__file__).parent.parent / "results"
 
 
-def foundation():
-    spec = importlib.util.spec_from_file_location("foundation", RESULTS / "foundation.py")
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, RESULTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -24,7 +24,7 @@ def kept() -> dict[str, dict]:
 
 def test_the_foundation_page_is_what_its_command_makes():
     """Nobody typed a number into it: it is made anew from results/data."""
-    module = foundation()
+    module = script("foundation")
     runs = {name: content for name, content in ((name, kept().get(name)) for name in module.RUNS) if content}
     assert {"foundation_subject", "foundation_image"} <= set(runs)
     assert (RESULTS / "foundation.md").read_text(encoding="utf-8") == module.page(runs)
@@ -39,3 +39,12 @@ def test_the_accuracies_follow_from_the_kept_logits():
                     right = predictions[f"test.logits.{entry['model']}"].argmax(1) == predictions["test.targets"]
                     assert abs(right.mean() - entry["value"]) < 1e-12
                     assert entry["low"] <= entry["value"] <= entry["high"]
+
+
+def test_the_transparency_page_is_what_its_command_makes(monkeypatch):
+    """It is made anew from results/data, and says which of its entries were not run."""
+    monkeypatch.syspath_prepend(str(RESULTS))
+    module = script("transparency")
+    page = (RESULTS / "transparency.md").read_text(encoding="utf-8")
+    assert page == module.page()
+    assert module.kept("eye") is not None
