@@ -217,7 +217,7 @@ def test_easier_is_answered_in_words_before_its_charts(transparent):
     said = re.sub(r"<[^>]+>", " ", section)
     places = [
         said.index(text)
-        for text in ("Is the student easier to explain?", "Easier with GradientSHAP", "Fidelity at 20 % area", "Right of the line")
+        for text in ("Is the student easier to explain?", "Easier with GradientSHAP", "Fidelity beyond a random map", "Right of the line")
     ]
     assert places == sorted(places)
 
