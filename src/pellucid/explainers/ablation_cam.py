@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.registry import part
-from pellucid.explainers.reading import Reading, read
+from pellucid.explainers.reading import Reading, full_precision, read
 from pellucid.explainers.targets import check_targets
 from pellucid.models.taps import forward_with
 
@@ -68,8 +68,7 @@ def ablation_cam(
     fall = falls.gather(2, targets[:, None, None].expand(-1, falls.shape[1], 1))[:, :, 0]
     logit = reading.logits.gather(1, targets[:, None])  # [N, 1]
     by = logit if variant == "printed" else logit.abs()
-    maps = torch.einsum("nc,nchw->nhw", torch.where(by == 0, 0, fall / by), reading.activation)
-    return maps if maps.dtype == torch.float64 else maps.float()
+    return full_precision(torch.einsum("nc,nchw->nhw", torch.where(by == 0, 0, fall / by), reading.activation))
 
 
 def _falls(reading: Reading) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pellucid.core.errors import ModelError
 from pellucid.core.registry import part
+from pellucid.explainers.reading import full_precision
 from pellucid.explainers.targets import check_targets
 from pellucid.models.taps import Tap, Taps, attentions, find_taps, reference
 
@@ -85,7 +86,7 @@ def attention_rollout(model: nn.Module, images: Tensor, targets: Tensor, *, vari
             arrived = _plain(weights, route.read)
         maps.append(arrived[:, route.special :].unflatten(1, route.grid))
     found = torch.cat(maps)
-    return found if found.dtype == torch.float64 else found.float()
+    return full_precision(found)
 
 
 def _plain(weights: list[Tensor], read: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.registry import part
-from pellucid.explainers.reading import activation_at
+from pellucid.explainers.reading import activation_at, full_precision
 from pellucid.models.taps import find_taps, forward_with
 
 
@@ -70,7 +70,7 @@ def average_feature_maps(model: nn.Module, images: Tensor, *, weights: Literal["
 
 
 def _average(features: Tensor, weights: str) -> Tensor:
-    features = features if features.dtype == torch.float64 else features.float()  # [N, C, h, w]
+    features = full_precision(features)  # [N, C, h, w]
     if weights == "none":
         return features.mean(1)
     strength = features.abs().mean((2, 3))  # [N, C]

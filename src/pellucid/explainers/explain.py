@@ -86,9 +86,8 @@ def explain(
     for explainer in explainers.values():
         registry.check_packages(explainer)
     options = _options(explainers, settings or {})
-    compared = {
-        name: _compared(network, explainers, baselines) for name, network in named.items()
-    }  # a mistake shows before any map is made
+    # Prepared for all networks first: a mistake shows before any map is made.
+    compared = {name: _compared(network, explainers, baselines) for name, network in named.items()}
     targets = _targets(named, images, target)
     found: dict[str, list[Explanation]] = {}
     by_teacher = isinstance(target, str) and target == "teacher"
@@ -202,11 +201,9 @@ def _compared(network: Any, explainers: dict[str, Any], baselines: Subset | Tens
     return {method: prepare(kind, method, network, baselines) for method, kind in kinds.items() if kind}
 
 
-def _expected(network: Any, images: Subset | Tensor, targets: np.ndarray, baselines: Tensor, batch_size: int) -> np.ndarray:
-    """Return float64 [N]: the class logit of each image beyond the baselines' mean."""
-    logits = network.logits(images, batch_size).astype(np.float64)
-    beyond = logits - network.logits(baselines, batch_size).astype(np.float64).mean(0)
-    return beyond[np.arange(len(targets)), targets]
+def _beyond(network: Any, images: Subset | Tensor, baselines: Tensor, batch_size: int) -> np.ndarray:
+    """Return float64 [N, K]: the logits of each image beyond the baselines' mean."""
+    return network.logits(images, batch_size).astype(np.float64) - network.logits(baselines, batch_size).astype(np.float64).mean(0)
 
 
 def _explain_one(
@@ -244,12 +241,13 @@ def _explain_one(
     each = np.concatenate(classes).astype(np.int64)
     mean_colour = batch.new_zeros(1, *batch.shape[1:])  # the baseline of methods that take none and yet add up
     against = {method: mean_colour for method, explainer in explainers.items() if explainer.traits.get("complete")} | compared
+    beyond = {method: _beyond(network, images, baselines, batch_size) for method, baselines in against.items()}
     return [
         Explanation(
             maps=np.concatenate(parts).astype(np.float32), targets=each[:, number], model=name, method=method,
             layer=chosen[method].get("tap", ""), image_size=size, signed=explainers[method].traits["signed"],
             variant=str(chosen[method].get("variant", "")), settings=chosen[method], seconds=seconds[method] / len(images),
-            expected=_expected(network, images, each[:, number], against[method], batch_size) if method in against else None,
+            expected=beyond[method][np.arange(len(each)), each[:, number]] if method in beyond else None,
         )
         for (method, number), parts in maps.items()
     ]  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.registry import part
-from pellucid.explainers.reading import activation_at
+from pellucid.explainers.reading import activation_at, full_precision
 
 
 @part(signed=False, taps=True)
@@ -52,7 +52,7 @@ def fem(model: nn.Module, images: Tensor, targets: Tensor | None = None, *, tap:
     (4, 8, 12)
     """
     features = activation_at(model, images, tap)
-    features = features if features.dtype == torch.float64 else features.float()  # [N, C, h, w]
+    features = full_precision(features)  # [N, C, h, w]
     deviation, mean = torch.std_mean(features, (2, 3), correction=0, keepdim=True)
     on = features > mean + k * deviation
     return (on * mean).sum(1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.registry import part
-from pellucid.explainers.reading import read
+from pellucid.explainers.reading import full_precision, read
 from pellucid.explainers.targets import check_targets
 
 
@@ -54,5 +54,4 @@ def grad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, tap: str = "l
     """
     reading = read(model, images, tap)
     targets = check_targets(targets, reading.logits)
-    maps = torch.einsum("nc,nchw->nhw", reading.gradient(targets).mean((2, 3)), reading.activation)
-    return maps if maps.dtype == torch.float64 else maps.float()
+    return full_precision(torch.einsum("nc,nchw->nhw", reading.gradient(targets).mean((2, 3)), reading.activation))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.registry import part
-from pellucid.explainers.reading import read
+from pellucid.explainers.reading import full_precision, read
 from pellucid.explainers.targets import check_targets
 
 
@@ -58,5 +58,4 @@ def grad_cam_pp(model: nn.Module, images: Tensor, targets: Tensor, *, tap: str =
     denominator = 2 + gradient * activation.sum((2, 3), keepdim=True)
     alpha = torch.where(denominator == 0, 0, 1 / denominator)
     weights = (gradient.clamp_min(0) * alpha).sum((2, 3))  # [N, C]
-    maps = torch.einsum("nc,nchw->nhw", weights, activation)
-    return maps if maps.dtype == torch.float64 else maps.float()
+    return full_precision(torch.einsum("nc,nchw->nhw", weights, activation))

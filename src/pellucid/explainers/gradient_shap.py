@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pellucid.core.errors import ModelError, SettingError
+from pellucid.core.errors import SettingError
 from pellucid.core.registry import check_packages, part
 from pellucid.explainers.baselines import fitting
 from pellucid.explainers.draws import drawing, image_seed
-from pellucid.explainers.targets import check_targets
-from pellucid.models.taps import evaluating
+from pellucid.explainers.singly import image_by_image
+from pellucid.models.taps import refuse_inference_mode
 
 CHUNK = 32  # captum holds all samples of a call at once, with their graph
 
@@ -74,16 +74,9 @@ def gradient_shap(model: nn.Module, images: Tensor, targets: Tensor, baselines: 
     """
     check_packages(gradient_shap)
     check_numbers(samples=samples)
-    if torch.is_inference_mode_enabled():
-        raise ModelError("Gradients can't be had inside torch.inference_mode(). Leave it, or use torch.no_grad(), which does no harm here.")
+    refuse_inference_mode()
     images, baselines = fitting(baselines, images, model)
-    maps = images.new_zeros(len(images), *images.shape[2:])
-    with evaluating(model):
-        with torch.no_grad():
-            targets = check_targets(targets, model(images[:1]).expand(len(images), -1))
-        for number, (image, target) in enumerate(zip(images, targets.tolist(), strict=True)):
-            maps[number] = _one(model, image, target, baselines, samples, seed)
-    return maps if maps.dtype == torch.float64 else maps.float()
+    return image_by_image(model, images, targets, lambda image, target: _one(model, image, target, baselines, samples, seed))
 
 
 def _one(model: nn.Module, image: Tensor, target: int, baselines: Tensor, samples: int, seed: int) -> Tensor:

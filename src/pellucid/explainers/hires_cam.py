@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from pellucid.core.registry import part
-from pellucid.explainers.reading import read
+from pellucid.explainers.reading import full_precision, read
 from pellucid.explainers.targets import check_targets
 
 
@@ -51,5 +50,4 @@ def hires_cam(model: nn.Module, images: Tensor, targets: Tensor, *, tap: str = "
     """
     reading = read(model, images, tap)
     targets = check_targets(targets, reading.logits)
-    maps = (reading.gradient(targets) * reading.activation).sum(1)
-    return maps if maps.dtype == torch.float64 else maps.float()
+    return full_precision((reading.gradient(targets) * reading.activation).sum(1))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from pellucid.core.errors import ModelError, SettingError
+from pellucid.core.errors import SettingError
 from pellucid.core.registry import check_packages, part
-from pellucid.explainers.targets import check_targets
-from pellucid.models.taps import evaluating, reference
+from pellucid.explainers.singly import image_by_image
+from pellucid.models.taps import reference, refuse_inference_mode
 
 CHUNK = 32  # steps whose graph is held at once
 
@@ -70,16 +69,9 @@ def integrated_gradients(model: nn.Module, images: Tensor, targets: Tensor, *, s
     """
     check_packages(integrated_gradients)
     check_numbers(steps=steps)
-    if torch.is_inference_mode_enabled():
-        raise ModelError("Gradients can't be had inside torch.inference_mode(). Leave it, or use torch.no_grad(), which does no harm here.")
+    refuse_inference_mode()
     images = images.detach().to(reference(model))
-    maps = images.new_zeros(len(images), *images.shape[2:])
-    with evaluating(model):
-        with torch.no_grad():
-            targets = check_targets(targets, model(images[:1]).expand(len(images), -1))
-        for number, (image, target) in enumerate(zip(images, targets.tolist(), strict=True)):
-            maps[number] = _one(model, image, target, steps)
-    return maps if maps.dtype == torch.float64 else maps.float()
+    return image_by_image(model, images, targets, lambda image, target: _one(model, image, target, steps))
 
 
 def _one(model: nn.Module, image: Tensor, target: int, steps: int) -> Tensor:

@@ -13,8 +13,7 @@ from pellucid.core.errors import SettingError
 from pellucid.core.registry import check_packages, part
 from pellucid.explainers.baselines import fitting
 from pellucid.explainers.draws import drawing, image_seed
-from pellucid.explainers.targets import check_targets
-from pellucid.models.taps import evaluating
+from pellucid.explainers.singly import image_by_image
 
 CHUNK = 32  # images per forward pass
 
@@ -92,13 +91,8 @@ def kernel_shap(
     check_numbers(samples=samples, segments=segments)
     images, baselines = fitting(baselines, images, model)
     baseline = baselines.mean(0, dtype=torch.float64).to(images)
-    maps = images.new_zeros(len(images), *images.shape[2:])
-    with evaluating(model), torch.no_grad():
-        targets = check_targets(targets, model(images[:1]).expand(len(images), -1))
-        for number, (image, target) in enumerate(zip(images, targets.tolist(), strict=True)):
-            if not torch.equal(image, baseline):  # else rounding in a forward pass of another size would look like a map
-                maps[number] = _one(model, image, target, baseline, samples, segments, seed)
-    return maps if maps.dtype == torch.float64 else maps.float()
+    with torch.no_grad():
+        return image_by_image(model, images, targets, lambda image, target: _one(model, image, target, baseline, samples, segments, seed))
 
 
 def superpixels(image: Tensor, segments: int) -> Tensor:
@@ -130,6 +124,8 @@ def superpixels(image: Tensor, segments: int) -> Tensor:
 
 def _one(model: nn.Module, image: Tensor, target: int, baseline: Tensor, samples: int, segments: int, seed: int) -> Tensor:
     """Return the map [H, W] of one image."""
+    if torch.equal(image, baseline):  # rounding in a forward pass of another size would look like a map
+        return torch.zeros_like(image[0])
     if not torch.isfinite(image).all():
         return torch.full_like(image[0], torch.nan)
     pieces = superpixels(image, segments)

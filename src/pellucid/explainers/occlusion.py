@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pellucid.core.errors import SettingError
 from pellucid.core.registry import part
-from pellucid.explainers.targets import check_targets
-from pellucid.models.taps import evaluating, reference
+from pellucid.explainers.singly import image_by_image
+from pellucid.models.taps import reference
 
 CHUNK = 32  # covered images per forward pass
 
@@ -72,13 +72,9 @@ def occlusion(model: nn.Module, images: Tensor, targets: Tensor, *, window: floa
     height, width = images.shape[2:]
     rows, columns, covering = _cells(height, width, window, stride)
     row_windows, column_windows = (_windows(edges, covering).to(images.device) for edges in (rows, columns))
-    drops = []
-    with evaluating(model), torch.no_grad():
-        targets = check_targets(targets, model(images[:1]).expand(len(images), -1))
-        for image, target in zip(images, targets.tolist(), strict=True):
-            drops.append(_one(model, image, target, row_windows, column_windows))
-    maps = _spread(torch.stack(drops), covering)
-    return maps if maps.dtype == torch.float64 else maps.float()
+    with torch.no_grad():
+        drops = image_by_image(model, images, targets, lambda image, target: _one(model, image, target, row_windows, column_windows))
+    return _spread(drops, covering)
 
 
 def _cells(height: int, width: int, window: float, stride: float) -> tuple[Tensor, Tensor, int]:

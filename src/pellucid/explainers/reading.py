@@ -129,6 +129,11 @@ def once(model: nn.Module, images: Tensor, tap: str, what: str, make: Callable[[
     return make() if _shared.get() is None else read(model, images, tap).once(what, make)
 
 
+def full_precision(maps: Tensor) -> Tensor:
+    """Return maps in float32, or in float64 where the network computes so: what every explainer gives, whatever half precision it saw."""
+    return maps if maps.dtype == torch.float64 else maps.float()
+
+
 @contextlib.contextmanager
 def sharing() -> Iterator[None]:
     """Let methods called inside on the same network and images share one forward pass for each tap."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.registry import part
-from pellucid.explainers.reading import look, once
+from pellucid.explainers.reading import full_precision, look, once
 from pellucid.explainers.targets import check_targets
 from pellucid.models.taps import forward_with, reference
 
@@ -72,8 +72,7 @@ def score_cam(model: nn.Module, images: Tensor, targets: Tensor, *, tap: str = "
         weights = answers.softmax(2).gather(2, own)[:, :, 0].masked_fill(_constant(activation), 0)
     else:
         weights = answers.gather(2, own)[:, :, 0].softmax(1)
-    maps = torch.einsum("nc,nchw->nhw", weights.to(activation), activation)
-    return maps if maps.dtype == torch.float64 else maps.float()
+    return full_precision(torch.einsum("nc,nchw->nhw", weights.to(activation), activation))
 
 
 def masked_logits(model: nn.Module, images: Tensor, activation: Tensor, *, variant: Variant = "paper") -> Tensor:

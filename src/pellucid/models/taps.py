@@ -222,8 +222,8 @@ def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, 
     ModelError
         The network can't take these images, or `gradients` are asked for inside ``torch.inference_mode``.
     """
-    if gradients and torch.is_inference_mode_enabled():
-        raise ModelError("Gradients can't be had inside torch.inference_mode(). Leave it, or use torch.no_grad(), which does no harm here.")
+    if gradients:
+        refuse_inference_mode()
     found = find_taps(model, size=(images.shape[2], images.shape[3]), channels=images.shape[1])
     named = {name: found.find(name) for name in taps if name != LOGITS}
     images = images.to(reference(model))
@@ -305,8 +305,8 @@ def attentions(model: nn.Module, images: Tensor, *, gradients: bool = False) -> 
     >>> tuple(outputs["blocks.0.attn"].shape)
     (2, 3, 197, 197)
     """
-    if gradients and torch.is_inference_mode_enabled():
-        raise ModelError("Gradients can't be had inside torch.inference_mode(). Leave it, or use torch.no_grad(), which does no harm here.")
+    if gradients:
+        refuse_inference_mode()
     images = images.to(reference(model))
     with evaluating(model), torch.no_grad(), _watch_attention(model, leaves=gradients) as weights:
         logits = model(images)
@@ -329,6 +329,12 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, training in before:
             module.training = training
+
+
+def refuse_inference_mode() -> None:
+    """Raise a ModelError inside ``torch.inference_mode``, where no gradient can be had."""
+    if torch.is_inference_mode_enabled():
+        raise ModelError("Gradients can't be had inside torch.inference_mode(). Leave it, or use torch.no_grad(), which does no harm here.")
 
 
 def reference(model: nn.Module) -> Tensor:
