@@ -1,7 +1,7 @@
-"""Explainers against pytorch-grad-cam, captum and torch-cam: ratios of times, interleaved in one run.
+"""Explainers against pytorch-grad-cam, captum and torch-cam: ratios of times, interleaved in one run; and ROAD's imputation against pytorch-grad-cam's.
 
 pip install -e '.[bench]'
-python benchmarks/explainers.py [NAME ...]     all of them, or some: grad_cam, five, score_cam, memory, score_cam_bf16
+python benchmarks/explainers.py [NAME ...]     all of them, or some: grad_cam, five, score_cam, memory, imputation
 
 Prints medians and ratios and writes benchmarks/explainers.json. Random weights and images at 224 px: times don't depend on them. One thread.
 """
@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from pellucid.core import registry
 from pellucid.explainers.reading import sharing
 from pellucid.measures.cost import peak_memory
+from pellucid.measures.imputation import impute
+from pellucid.measures.road import SHARES
 from pellucid.measures.timing import in_turns
 
 SIDE, BATCH = 224, 8
@@ -126,7 +128,28 @@ def memory(name: str) -> dict[str, Any]:
     return {"bytes": found, "ratios": {"pytorch-grad-cam": found["pytorch-grad-cam"] / found["pellucid"]}}
 
 
-BENCHMARKS = {"grad_cam": grad_cam, "five": five, "score_cam": score_cam, "memory": memory}
+def imputation(_: str) -> dict[str, Any]:
+    """ROAD's imputation of one image of noise at five shares removed, without the noise that is added afterwards."""
+    from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, SIDE, SIDE)
+    rank = torch.rand(SIDE, SIDE).flatten().argsort().argsort().reshape(SIDE, SIDE)
+    kept = [rank >= share * SIDE * SIDE for share in SHARES]
+    theirs = NoisyLinearImputer(noise=0.0)
+    jobs: dict[str, Callable[[int], object]] = {
+        "pellucid": lambda _: [impute(images, mask[None]) for mask in kept],
+        "pytorch-grad-cam": lambda _: [theirs(images[0], mask.float()) for mask in kept],
+    }
+    apart = max((impute(images, mask[None])[0] - theirs(images[0], mask.float())).abs().max().item() for mask in kept)
+    return {"largest difference": apart, **_ratios(jobs, against="pellucid")}
+
+
+# What runs, and on what: on each network, or on an image of noise alone.
+BENCHMARKS = {
+    **{function.__name__: (function, tuple(NETWORKS)) for function in (grad_cam, five, score_cam, memory)},
+    "imputation": (imputation, ("224 px",)),
+}
 
 
 def _ready(name: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
@@ -160,8 +183,9 @@ def main() -> None:
         "torch": torch.__version__,
     }
     for benchmark in asked:
-        for name in NETWORKS:
-            found = BENCHMARKS[benchmark](name)
+        run, names = BENCHMARKS[benchmark]
+        for name in names:
+            found = run(name)
             kept[f"{benchmark}/{name}"] = found
             print(benchmark, name, {other: f"{ratio:.2f}x" for other, ratio in found["ratios"].items()}, flush=True)
     path.write_text(json.dumps(kept, indent=1) + "\n")

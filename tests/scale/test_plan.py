@@ -92,11 +92,12 @@ def test_a_repeat_that_repeats_nothing_is_refused(axis, values, tmp_path, monkey
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 half of it"])
 def test_damaged_validation_logits_count_as_missing(content, tmp_path):
     (cell,) = planned({"distill.alpha": [0.4]}, tmp_path)
-    cell.outputs("key").parent.mkdir(parents=True)
-    np.savez(cell.outputs("key"), **{"val.logits": np.zeros((2, 2)), "seconds": np.array(1.0)})
-    assert cell.has_outputs("key")
-    cell.outputs("key").write_bytes(content)
-    assert not cell.has_outputs("key") and not cell.has_outputs("other")
+    cell.outputs_path("key").parent.mkdir(parents=True)
+    np.savez(cell.outputs_path("key"), logits=np.zeros((2, 2)), seconds=np.array(1.0))
+    logits, seconds = cell.outputs("key")
+    assert logits.shape == (2, 2) and seconds == 1.0
+    cell.outputs_path("key").write_bytes(content)
+    assert cell.outputs("key") is None and cell.outputs("other") is None
 
 
 def test_varying_a_setting_leaves_the_shared_content_alone():

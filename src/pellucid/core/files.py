@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import json
 import os
@@ -137,6 +138,26 @@ def remove_leftovers(folder: Path) -> None:
     for leftover in folder.glob(".*.part"):
         with contextlib.suppress(FileNotFoundError):
             leftover.unlink()
+
+
+def hold(path: Path | str) -> IO[str] | None:
+    """Return an open file that only this process holds until it closes it or ends, however that is; None where another one holds it.
+
+    Raises
+    ------
+    StorageError
+        The folder can't be written.
+    """
+    path = Path(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        return None
+    return handle
 
 
 def write_folder(final: Path, fill: Callable[[Path], None], *, kind: str = "folder") -> None:

@@ -154,10 +154,20 @@ class Subset:
     @property
     def units(self) -> np.ndarray:
         """Return the resampling unit of each image as a number, int64 [n]."""
+        return np.unique(self.unit_names, return_inverse=True)[1]
+
+    @property
+    def unit_names(self) -> np.ndarray:
+        """Return each image's resampling unit by its own name, text [n], which is the same in every run."""
         names = self.dataset.resampling_units
-        return np.unique([names[row] for row in self.rows], return_inverse=True)[1]
+        return np.array([names[row] for row in self.rows])
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Return the class names."""
         return self.dataset.task.classes
+
+
+def evenly_spaced(n: int, at_most: int) -> np.ndarray:
+    """Return at most so many of n positions, evenly spaced, the first and the last among them, int64 [m]."""
+    return np.unique(np.linspace(0, n - 1, min(at_most, n)).round().astype(np.int64))

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pellucid.core.errors import ModelError, SettingError
-from pellucid.data.dataset import Subset
+from pellucid.data.dataset import Subset, evenly_spaced
 from pellucid.models.saved import Network
 from pellucid.models.taps import reference
 
@@ -52,8 +51,7 @@ def prepare(kind: str, method: str, network: Any, baselines: Subset | Tensor | N
     if isinstance(baselines, Subset) and not isinstance(network, Network):
         raise ModelError("a plain module doesn't say how baselines must be prepared. Give a Network, or baselines as a tensor.")
     if kind == "each":
-        which = np.unique(np.linspace(0, len(baselines) - 1, min(AT_MOST, len(baselines))).round().astype(int))
-        return torch.cat(list(network.inputs(baselines[which], CHUNK))).to(reference(network.model))
+        return torch.cat(list(network.inputs(baselines[evenly_spaced(len(baselines), AT_MOST)], CHUNK))).to(reference(network.model))
     total = sum(batch.sum(0, keepdim=True, dtype=torch.float64) for batch in network.inputs(baselines, CHUNK))
     return (total / len(baselines)).to(reference(network.model))
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pellucid.core import progress
 from pellucid.core.records import Explanation, Measurement
 from pellucid.core.registry import part
 from pellucid.measures import maps as shapes
@@ -19,7 +16,6 @@ from pellucid.measures.judged import Judged, Judgement
 PAIRS = (("teacher", "student"), ("student", "teacher"))  # whose answer is followed, and whose map says what is deleted
 RANDOM = "random_smooth"
 SOURCE = "p(x) - p(x'), x' = x with the map's top 20 % of pixels blurred; blur sigma = side / 12"
-BATCH = 32
 
 
 @part()
@@ -97,8 +93,7 @@ def _left_out(pair: tuple[Explanation, Explanation]) -> str:
 
 def _drops(judged: Judged, scored: str, pairs: dict[str, tuple[Explanation, Explanation]]) -> dict[str, list[np.ndarray]]:
     """Return {method: drops by the own map and by the other's; RANDOM: drops by a random map}, float64 [N] each."""
-    from pellucid.data import views
-    from pellucid.models.taps import evaluating, reference
+    from pellucid.models.taps import evaluating
 
     if not pairs:
         return {}
@@ -107,15 +102,14 @@ def _drops(judged: Judged, scored: str, pairs: dict[str, tuple[Explanation, Expl
     targets = next(iter(pairs.values()))[0].targets
     found = {by: [np.full(len(judged.rows), np.nan) for _ in range(1 if by == RANDOM else 2)] for by in (*pairs, RANDOM)}
     with evaluating(model):
-        for batch in progress.track(
-            _batches(len(judged.rows)), f"cross-deletion, {scored}", total=-(-len(judged.rows) // BATCH), each=BATCH
-        ):
-            subset = judged.images[judged.rows[batch]]
-            images = views.to_input(subset.pixels, network.spec).to(reference(model))
+        for batch, images in judged.inputs(scored, label="cross-deletion"):
             blurred, each = blur(images), np.arange(len(batch))
             before = probabilities(model, images)[each, targets[batch]]
-            random = [shapes.control(RANDOM, subset.rows, size)]
-            for by, maps in ((RANDOM, random), *((by, [_at_size(e, batch, size) for e in pair]) for by, pair in pairs.items())):
+            random = [shapes.control(RANDOM, judged.images.rows[judged.rows[batch]], size)]
+            for by, maps in (
+                (RANDOM, random),
+                *((by, [shapes.to_size(shapes.readable(e, batch), size) for e in pair]) for by, pair in pairs.items()),
+            ):
                 for values, of_map in zip(found[by], maps, strict=True):
                     after = probabilities(model, keep(images, blurred, 1 - shapes.top_share(of_map, TOP)))
                     values[batch] = before - after[each, targets[batch]]
@@ -123,13 +117,3 @@ def _drops(judged: Judged, scored: str, pairs: dict[str, tuple[Explanation, Expl
         for values in found[method]:
             values[np.logical_or(*_unusable(pair))] = np.nan
     return {by: [judged.on_all(values) for values in of_maps] for by, of_maps in found.items()}
-
-
-def _at_size(explanation: Explanation, batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    some = replace(explanation, maps=explanation.maps[batch])
-    return shapes.to_size(np.nan_to_num(shapes.evidence(some)), size)
-
-
-def _batches(n: int) -> Iterator[np.ndarray]:
-    for start in range(0, n, BATCH):
-        yield np.arange(start, min(start + BATCH, n))

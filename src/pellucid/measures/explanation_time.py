@@ -11,6 +11,7 @@ import numpy as np
 from pellucid.core import registry
 from pellucid.core.records import Explanation, Measurement
 from pellucid.core.registry import part
+from pellucid.data.dataset import evenly_spaced
 from pellucid.measures import maps as shapes
 from pellucid.measures import timing
 from pellucid.measures.judged import Judged, Judgement, measurement
@@ -41,7 +42,7 @@ def explanation_time(judged: Judged) -> Judgement:
         ``average_feature_map`` for one network (`by` ``a / average_feature_map``), and of teacher and student for one method (`model`
         ``teacher / student``); paired by image.
     """
-    which = np.unique(np.linspace(0, len(judged.rows) - 1, min(MOST, len(judged.rows))).astype(int))
+    which = evenly_spaced(len(judged.rows), MOST)
     if len(which) == 0:
         return Judgement([])
     jobs, found = _jobs(judged, which)

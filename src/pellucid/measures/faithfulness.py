@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pellucid.core import progress
 from pellucid.core.records import Explanation, Measurement
 from pellucid.core.registry import part
 from pellucid.measures import maps as shapes
@@ -162,8 +161,7 @@ def _compared(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> tup
 
 def _fidelities(judged: Judged, role: str, explanations: list[Explanation]) -> dict[str, dict[str, np.ndarray]]:
     """Return {method or control: {measure: float64 [N]}}, NaN where an image isn't judged."""
-    from pellucid.data import views
-    from pellucid.models.taps import evaluating, reference
+    from pellucid.models.taps import evaluating
 
     network = judged.networks[role]
     model, size = network.model, (network.spec.size, network.spec.size)
@@ -171,11 +169,9 @@ def _fidelities(judged: Judged, role: str, explanations: list[Explanation]) -> d
     names = [*(e.method for e in judgeable), *shapes.CONTROLS]
     found = {by: {name: np.full(len(judged.rows), np.nan) for name in NAMES} for by in names}
     with evaluating(model):
-        for batch in progress.track(_batches(len(judged.rows), 32), f"faithfulness, {role}", total=-(-len(judged.rows) // 32), each=32):
-            subset = judged.images[judged.rows[batch]]
-            images = views.to_input(subset.pixels, network.spec).to(reference(model))
+        for batch, images in judged.inputs(role, label="faithfulness"):
             blurred, before = blur(images), probabilities(model, images)
-            for by, maps, targets, dead in candidates(judgeable, explanations[0], batch, subset.rows, size):
+            for by, maps, targets, dead in candidates(judgeable, explanations[0], batch, judged.images.rows[judged.rows[batch]], size):
                 after = probabilities(model, keep(images, blurred, maps))
                 top = probabilities(model, keep(images, blurred, shapes.top_share(maps, TOP)))
                 fidelity, agreement = _compared(before, after, targets)
@@ -185,19 +181,13 @@ def _fidelities(judged: Judged, role: str, explanations: list[Explanation]) -> d
     return {by: {name: judged.on_all(values) for name, values in of_measure.items()} for by, of_measure in found.items()}
 
 
-def _batches(n: int, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, n, size):
-        yield np.arange(start, min(start + size, n))
-
-
 def candidates(
     judgeable: list[Explanation], first: Explanation, batch: np.ndarray, rows: np.ndarray, size: tuple[int, int]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield name, maps in 0-1 at input size, targets and which maps are dead: of each method, then of each control."""
     for explanation in judgeable:
         some = replace(explanation, maps=explanation.maps[batch])  # maps on the image's own grid are many: no copy of them all at once
-        evidence = np.nan_to_num(shapes.evidence(some))
-        yield explanation.method, shapes.to_size(shapes.to_unit(evidence), size), explanation.targets[batch], some.dead
+        yield explanation.method, shapes.to_size(shapes.to_unit(shapes.readable(some)), size), explanation.targets[batch], some.dead
     for name in shapes.CONTROLS:
         maps = shapes.to_unit(shapes.control(name, rows, size))
         yield name, maps, first.targets[batch], np.zeros(len(batch), bool)

@@ -10,6 +10,7 @@ import numpy as np
 from pellucid.core.errors import SettingError
 from pellucid.core.records import Measurement
 from pellucid.core.registry import part
+from pellucid.data.dataset import evenly_spaced
 from pellucid.measures import maps as shapes
 from pellucid.measures import perturbed
 from pellucid.measures.compared import Better
@@ -85,7 +86,7 @@ def insertion_deletion(judged: Judged, *, images: int = 100, steps: int = 20) ->
     ------
     Petsiuk, Das & Saenko 2018 (arXiv 1806.07421), deletion and insertion.
     """
-    which = perturbed.evenly_spaced(len(judged.rows), images)
+    which = evenly_spaced(len(judged.rows), images)
     found: list[Measurement] = []
     shares = np.linspace(0, 1, steps + 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from pellucid.core.records import ROLES, TWIN, Explanation, Measurement, Verdict
 from pellucid.core.settings import MeasureSettings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pellucid.data.dataset import Subset
     from pellucid.models.saved import Network
     from pellucid.stats.intervals import Interval
@@ -91,6 +94,33 @@ class Judged:
     def explanation(self, role: str, method: str) -> Explanation | None:
         """Return one network's maps of one method, or None where it wasn't explained so."""
         return next((e for e in self.explanations if (e.model, e.method) == (role, method)), None)
+
+    def inputs(self, role: str, *, label: str, which: np.ndarray | None = None, each: int = 32) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yield the explained images as a network wants to see them, a few at a time and with progress.
+
+        Parameters
+        ----------
+        role : str
+        label : str
+            What the progress line says is being done.
+        which : int array [m], optional
+            Positions in `rows`; default: all.
+        each : int
+            Images at once.
+
+        Yields
+        ------
+        (positions in `rows` [n], float Tensor [n, C, H, W])
+        """
+        from pellucid.core.progress import track
+        from pellucid.data.views import to_input
+        from pellucid.models.taps import reference
+
+        network = self.networks[role]
+        which = np.arange(len(self.rows)) if which is None else which
+        batches = [which[start : start + each] for start in range(0, len(which), each)]
+        for batch in track(batches, f"{label}, {role}", each=each):
+            yield batch, to_input(self.images[self.rows[batch]].pixels, network.spec).to(reference(network.model))
 
     def on_all(self, explained: np.ndarray) -> np.ndarray:
         """Spread values of the explained images [E] over all images, NaN elsewhere: float64 [N]."""

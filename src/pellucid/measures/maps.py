@@ -7,6 +7,7 @@ doesn't depend on the others beside it.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,11 @@ def evidence(explanation: Explanation) -> np.ndarray:
     """
     maps = explanation.positive().astype(np.float64)
     return maps if explanation.signed else maps - maps.min((1, 2), keepdims=True)
+
+
+def readable(explanation: Explanation, which: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Return the evidence of some of the maps, NaN as 0, float64 [n, h, w]; only those are copied, for maps as large as images are many."""
+    return np.nan_to_num(evidence(replace(explanation, maps=explanation.maps[which])))
 
 
 def to_unit(maps: np.ndarray) -> np.ndarray:

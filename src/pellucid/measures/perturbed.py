@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pellucid.core import progress
 from pellucid.core.records import Measurement
 from pellucid.measures import maps as shapes
 from pellucid.measures.compared import Better, between_methods, between_roles
@@ -64,11 +63,6 @@ def probability_of(
     return found.reshape(len(of), n_steps)
 
 
-def evenly_spaced(n: int, at_most: int) -> np.ndarray:
-    """Return at most so many of n positions, evenly spaced, int64 [m]."""
-    return np.unique(np.linspace(0, n - 1, min(at_most, n)).round().astype(np.int64))
-
-
 def by_map(judged: Judged, role: str, which: np.ndarray, ask: Ask, *, label: str) -> Values:
     """Ask one network about some of the explained images, changed by each method's maps and by those of the controls.
 
@@ -88,9 +82,6 @@ def by_map(judged: Judged, role: str, which: np.ndarray, ask: Ask, *, label: str
     dict of str -> dict of str -> float64 array [N] or [N, S]
         By method or control, then by name; NaN where an image isn't judged.
     """
-    from pellucid.data import views
-    from pellucid.models.taps import reference
-
     explanations = [e for e in judged.explanations if e.model == role]
     judgeable = [e for e in explanations if not shapes.too_coarse(e.maps)]
     if not explanations or len(which) == 0:
@@ -98,11 +89,8 @@ def by_map(judged: Judged, role: str, which: np.ndarray, ask: Ask, *, label: str
     network = judged.networks[role]
     size = (network.spec.size, network.spec.size)
     found: Values = {by: {} for by in (*(e.method for e in judgeable), *shapes.CONTROLS)}
-    batches = [which[start : start + IMAGES] for start in range(0, len(which), IMAGES)]
-    for batch in progress.track(batches, f"{label}, {role}", each=IMAGES):
-        subset = judged.images[judged.rows[batch]]
-        images = views.to_input(subset.pixels, network.spec).to(reference(network.model))
-        for by, maps, targets, dead in candidates(judgeable, explanations[0], batch, subset.rows, size):
+    for batch, images in judged.inputs(role, label=label, which=which, each=IMAGES):
+        for by, maps, targets, dead in candidates(judgeable, explanations[0], batch, judged.images.rows[judged.rows[batch]], size):
             for name, values in ask(network.model, images, maps, targets).items():
                 of_all = found[by].setdefault(name, np.full((len(judged.images), *values.shape[1:]), np.nan))
                 of_all[judged.rows[batch[~dead]]] = values[~dead]

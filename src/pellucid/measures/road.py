@@ -10,6 +10,7 @@ import numpy as np
 from pellucid.core.records import Measurement
 from pellucid.core.registry import part
 from pellucid.core.rng import derive, generator, uniform
+from pellucid.data.dataset import evenly_spaced
 from pellucid.measures import perturbed
 from pellucid.measures.compared import Better
 from pellucid.measures.imputation import impute
@@ -56,7 +57,7 @@ def road(judged: Judged, *, images: int = 100) -> Judgement:
     ------
     Rong et al. 2022 (arXiv 2202.00449). The paper follows accuracy; we follow the class's probability, which needs fewer images.
     """
-    which = perturbed.evenly_spaced(len(judged.rows), images)
+    which = evenly_spaced(len(judged.rows), images)
     note = f"mean over {len(SHARES)} shares removed, noise {NOISE:g}"
     found: list[Measurement] = []
     asked = {role: perturbed.by_map(judged, role, which, _both_orders, label="ROAD") for role in judged.roles}

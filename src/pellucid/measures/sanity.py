@@ -13,9 +13,9 @@ import numpy as np
 from pellucid.core.records import Explanation, Measurement
 from pellucid.core.registry import part
 from pellucid.core.rng import derive
+from pellucid.data.dataset import evenly_spaced
 from pellucid.measures import maps as shapes
 from pellucid.measures.judged import Judged, Judgement
-from pellucid.measures.perturbed import evenly_spaced
 from pellucid.measures.transfer import BATCH, spearman
 
 if TYPE_CHECKING:

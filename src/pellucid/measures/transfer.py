@@ -13,9 +13,9 @@ from pellucid.core.numbers import with_interval
 from pellucid.core.records import ROLES, TWIN, Explanation, Measurement
 from pellucid.core.registry import part
 from pellucid.core.rng import derive, uniform
+from pellucid.data.dataset import evenly_spaced
 from pellucid.measures import maps as shapes
 from pellucid.measures.judged import Judged, Judgement, measurement
-from pellucid.measures.perturbed import evenly_spaced
 from pellucid.stats.intervals import interval, ratio_of_means
 
 TOP = 0.2
@@ -116,6 +116,14 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _cosine(a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64))
 
 
+def alike(one: Explanation, other: Explanation) -> np.ndarray:
+    """Return the rank correlation of two networks' maps of the same images, on the coarser of their grids, float64 [E].
+
+    NaN where either map is dead or the two are for different classes.
+    """
+    return _compare(one, other, _grid(one, [other]))[0]["similarity"]
+
+
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "similarity": spearman,
     "similarity_top20": top20,
@@ -144,7 +152,7 @@ def _grid(teacher: Explanation, others: list[Explanation]) -> tuple[int, int]:
 
 
 def _on_grid(explanation: Explanation, grid: tuple[int, int]) -> np.ndarray:
-    return shapes.pool_by_area(np.nan_to_num(shapes.evidence(explanation)), grid)
+    return shapes.pool_by_area(shapes.readable(explanation), grid)
 
 
 def _compare(explanation: Explanation, teacher: Explanation, grid: tuple[int, int]) -> tuple[dict[str, np.ndarray], str]:

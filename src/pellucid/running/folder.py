@@ -13,7 +13,6 @@ report.html         the report;  report/data/*.csv, tables.tex, measurements.csv
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sys
 import time
@@ -67,15 +66,9 @@ class RunFolder:
 
         if self._lock is not None:
             return
-        with files.storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a kill frees it
-        except BlockingIOError:
-            lock.close()
-            raise RunError(f"{self.path}: another process is running this experiment. Wait for it, or choose another run.out.") from None
-        self._lock = lock
+        self._lock = files.hold(self.path / ".lock")
+        if self._lock is None:
+            raise RunError(f"{self.path}: another process is running this experiment. Wait for it, or choose another run.out.")
         self._refuse_foreign()  # once more, now that nobody else writes
         for folder in (self.path, *(entry for entry in self.path.rglob("*") if entry.is_dir())):
             files.remove_leftovers(folder)

@@ -174,8 +174,7 @@ def write_predictions(folder: Path, test: Subset, val: Subset, logits: dict[str,
     """Keep every network's logits with ids, targets and subjects: what comparing and pooling runs needs."""
     arrays: dict[str, Any] = {"classes": np.array(test.classes)}
     for side, outputs in ((test, logits), (val, val_logits)):
-        units = side.dataset.resampling_units
         arrays |= {f"{side.split}.ids": np.array(side.ids), f"{side.split}.targets": side.targets}
-        arrays[f"{side.split}.units"] = np.array([units[row] for row in side.rows])
+        arrays[f"{side.split}.units"] = side.unit_names
         arrays |= {f"{side.split}.logits.{role}": values.astype(np.float32) for role, values in outputs.items()}
     files.write_npz(folder / "predictions.npz", arrays, kind="predictions")

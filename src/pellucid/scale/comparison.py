@@ -10,8 +10,7 @@ import numpy as np
 from pellucid.core import files
 from pellucid.core.errors import RunError
 from pellucid.core.records import Explanation, Measurement
-from pellucid.measures import maps as shapes
-from pellucid.measures.transfer import spearman
+from pellucid.measures.transfer import alike
 from pellucid.running.folder import RunFolder, open_run
 from pellucid.scale.summary import Outputs, Pool, read_outputs
 
@@ -100,16 +99,10 @@ def _alike(pool: Pool, first: RunFolder, second: RunFolder, role: str, order: np
         if other is not None and rows:
             in_a, in_b = np.array([i for i, _ in rows]), np.array([place[int(order[row])] for _, row in rows])
             values = np.full(len(pool.ids), np.nan)
-            values[[row for _, row in rows]] = _similarity(one, in_a, other, in_b)
+            values[[row for _, row in rows]] = alike(_some(one, in_a), _some(other, in_b))
             found.append(pool.mean(Measurement("similarity", None, model="A ~ B", by=one.method), values, []))
     return found
 
 
-def _similarity(one: Explanation, in_a: np.ndarray, other: Explanation, in_b: np.ndarray) -> np.ndarray:
-    """Return Spearman's correlation of two networks' maps on the coarser grid; NaN for dead maps and for maps of two classes."""
-    a, b = one.positive()[in_a], other.positive()[in_b]
-    grid = (min(a.shape[1], b.shape[1]), min(a.shape[2], b.shape[2]))
-    usable = ~one.dead[in_a] & ~other.dead[in_b] & (one.targets[in_a] == other.targets[in_b])
-    values = np.full(len(a), np.nan)
-    values[usable] = spearman(shapes.pool_by_area(a[usable], grid), shapes.pool_by_area(b[usable], grid))
-    return values
+def _some(explanation: Explanation, which: np.ndarray) -> Explanation:
+    return replace(explanation, maps=explanation.maps[which], targets=explanation.targets[which])

@@ -50,18 +50,18 @@ class Cell:
         """Return the run, nothing of it computed."""
         return Experiment(self.settings, beside=self.beside, out=self.out)
 
-    def outputs(self, key: str) -> Path:
+    def outputs_path(self, key: str) -> Path:
         """Return where a network's validation logits are kept, for all runs of the sweep."""
         return self.out.parents[1] / "validation" / f"{key}.npz"
 
-    def has_outputs(self, key: str) -> bool:
-        """Return whether a network's validation logits are there and whole."""
+    def outputs(self, key: str) -> tuple[np.ndarray, float] | None:
+        """Return a network's validation logits [n, K] and its seconds of training, or None where they aren't there whole."""
 
-        def read() -> bool:
-            with np.load(self.outputs(key), allow_pickle=False) as content:
-                return {"val.logits", "seconds"} <= {name for name in content.files if content[name] is not None}
+        def read() -> tuple[np.ndarray, float]:
+            with np.load(self.outputs_path(key), allow_pickle=False) as content:
+                return content["logits"], float(content["seconds"])
 
-        return bool(files.unless_damaged(read))
+        return files.unless_damaged(read)
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def training_jobs(experiments: Mapping[str, Experiment], runs: Sequence[Cell]) -
                 needs = (keys["teacher"],) if role == "student" else ()
                 trained = experiment.is_trained(role)
                 seconds = 0.0 if trained else seconds_of(experiment, role)
-                jobs[keys[role]] = Job(keys[role], role, cell, needs, seconds, trained and cell.has_outputs(keys[role]))
+                jobs[keys[role]] = Job(keys[role], role, cell, needs, seconds, trained and cell.outputs(keys[role]) is not None)
         del experiment.plans  # they hold two networks for each run, and have said what they had to
     order = ("teacher", "base", "student")
     return sorted(jobs.values(), key=lambda job: order.index(job.role))

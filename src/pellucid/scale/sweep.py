@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from pellucid.core.numbers import duration, plural
 from pellucid.core.progress import say
 from pellucid.core.records import SweepRecord, SweepRow
 from pellucid.core.settings import in_words, parse
-from pellucid.data.dataset import Subset
 from pellucid.measures.timing import on_threads
 from pellucid.reporting.sweep import write
 from pellucid.running import record
@@ -149,18 +147,17 @@ class Sweep:
 
     def _row(self, group: list[Cell]) -> SweepRow | None:
         """Return a setting's figures on validation; None where one of its networks is missing."""
-        keys = [self.experiments[cell.name].keys for cell in group]
-        if not all(cell.has_outputs(key) for cell, of_cell in zip(group, keys, strict=True) for key in of_cell.values()):
-            return None
-        found = [
-            _together({role: cell.outputs(key) for role, key in of_cell.items()}, self.experiments[cell.name].data.val)
-            for cell, of_cell in zip(group, keys, strict=True)
-        ]
-        first = self.experiments[group[0].name]
-        pool = summary.Pool(
-            found, [cell.repeat for cell in group], split="val", unit=first.data.dataset.unit_name, resamples=self.shared.measure.resamples
-        )
-        seconds = sum(_training_seconds(cell.outputs(of_cell["student"])) for cell, of_cell in zip(group, keys, strict=True))
+        runs, seconds = [], 0.0
+        for cell in group:
+            experiment = self.experiments[cell.name]
+            found = {role: outputs for role, key in experiment.keys.items() if (outputs := cell.outputs(key)) is not None}
+            if len(found) < len(experiment.keys):
+                return None
+            val = experiment.data.val  # whose units are this run's own: groups are no part of a network's key
+            runs.append(Outputs(np.array(val.ids), val.unit_names, val.targets, {role: logits for role, (logits, _) in found.items()}))
+            seconds += found["student"][1]
+        unit = experiment.data.dataset.unit_name
+        pool = summary.Pool(runs, [cell.repeat for cell in group], split="val", unit=unit, resamples=self.shared.measure.resamples)
         return SweepRow(group[0].setting, pool.predictions(), [(in_words(cell.repeat) or "run", "") for cell in group], seconds)
 
     def _group(self, row: SweepRow) -> list[Cell]:
@@ -212,14 +209,10 @@ class Sweep:
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
         """Hold the only right to write the sweep's folder; a kill frees it."""
-        with files.storage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock: IO[str] = (self.folder / ".lock").open("w")
+        lock = files.hold(self.folder / ".lock")
+        if lock is None:
+            raise RunError(f"{self.folder}: another process is running this sweep. Wait for it, or choose another --out.")
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(f"{self.folder}: another process is running this sweep. Wait for it, or choose another --out.") from None
             for inside in ("", "validation", "report", "report/data"):
                 files.remove_leftovers(self.folder / inside)
             yield
@@ -235,12 +228,11 @@ def perform(job: Job) -> None:
             with experiment:
                 experiment.report()
             return
-        network, val = experiment.trained(job.role), experiment.data.val
-        arrays = {
-            "val.ids": np.array(val.ids), "val.units": _units(val), "val.targets": val.targets, "val.logits": network.logits(val),
-            "seconds": np.array(sum(epoch["seconds"] for epoch in network.history)),
-        }  # fmt: skip
-        files.write_npz(job.cell.outputs(job.key), arrays, kind="validation")
+        network = experiment.trained(job.role)
+        seconds = np.array(sum(epoch["seconds"] for epoch in network.history))
+        files.write_npz(
+            job.cell.outputs_path(job.key), {"logits": network.logits(experiment.data.val), "seconds": seconds}, kind="validation"
+        )
 
 
 class _Watch:
@@ -276,22 +268,3 @@ def _title(job: Job) -> str:
 def _log(job: Job) -> Path:
     name = job.cell.name if job.role == "report" else job.key
     return job.cell.out.parents[1] / "logs" / f"{job.role}-{name}.log"
-
-
-def _together(paths: dict[str, Path], val: Subset) -> Outputs:
-    """Return the validation logits of one run's networks, with the units of its own data: groups are no part of a network's key."""
-    logits = {}
-    for role, path in paths.items():
-        with np.load(path, allow_pickle=False) as content:
-            logits[role] = content["val.logits"]
-    return Outputs(np.array(val.ids), _units(val), val.targets, logits)
-
-
-def _units(side: Subset) -> np.ndarray:
-    units = side.dataset.resampling_units
-    return np.array([units[row] for row in side.rows])
-
-
-def _training_seconds(path: Path) -> float:
-    with np.load(path, allow_pickle=False) as content:
-        return float(content["seconds"])

@@ -119,9 +119,13 @@ def test_the_server_is_deaf_to_ctrl_c_and_this_process_is_not():
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-def test_as_many_processes_as_the_machine_carries():
-    """Never more than its cores, and at least one."""
-    assert 1 <= local.fitting_processes() <= (os.cpu_count() or 1)
+@pytest.mark.parametrize(("cores", "gigabytes", "processes"), [(8, 64.0, 8), (8, 9.0, 4), (2, 1.0, 1)])
+def test_as_many_processes_as_the_machine_carries(cores, gigabytes, processes, monkeypatch):
+    """One for each core, fewer where memory is small, and at least one."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(local, "_gigabytes", lambda: gigabytes)
+    assert local.fitting_processes() == processes
 
 
 def _wait_for(condition, seconds=60):
