@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pellucid.core.errors import ModelError, TapError
 from pellucid.models.build import build
-from pellucid.models.taps import attentions, evaluating, find_taps, forward_with
+from pellucid.models.taps import ask, attentions, evaluating, find_taps, forward_with
 
 # name, settings that make it small, size, spatial taps that must be there with their grids, last map, width of pooled
 NETWORKS = [
@@ -435,3 +435,30 @@ def test_networks_without_attention_among_places_are_refused_in_words(name):
     """Also one that attends over channels."""
     with pytest.raises(ModelError, match=r"no attention weights to read.*attn_drop"):
         attentions(build(name, n_classes=2, size=32), torch.zeros(1, 3, 32, 32))
+
+
+class Flattens(nn.Module):
+    """Flattens its maps with `view`, as much code does; that fails where a pixel's channels lie side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 16 * 16, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.layout = images.is_contiguous(memory_format=torch.channels_last)
+        return self.head(self.conv(images).view(len(images), -1))
+
+
+def test_asking_gives_the_logits_of_a_plain_call_in_the_layout_that_is_fast():
+    network, images = build("mobilenetv3_small_100", n_classes=3, size=64).eval(), torch.rand(2, 3, 64, 64)
+    seen = []
+    network.conv_stem.register_forward_pre_hook(lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last)))
+    with torch.no_grad():
+        torch.testing.assert_close(ask(network, images), network(images), rtol=1e-5, atol=1e-6)
+    assert seen[-2:] == [True, False]
+
+
+def test_a_network_that_cannot_take_channels_last_is_asked_as_it_is():
+    network, images = Flattens(), torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(ask(network, images), network(images), rtol=0, atol=0)
+    assert not network.layout and network.training

@@ -20,7 +20,7 @@ from pellucid.explainers.average_feature_map import average_feature_maps
 from pellucid.explainers.baselines import prepare
 from pellucid.explainers.reading import read, sharing
 from pellucid.models.saved import Network
-from pellucid.models.taps import evaluating, find_taps, reference
+from pellucid.models.taps import ask, evaluating, find_taps, reference
 
 METHODS = ("average_feature_map", "grad_cam")
 Networks = Network | nn.Module | Mapping[str, Network | nn.Module]
@@ -137,7 +137,7 @@ class _Plain:
 
     def logits(self, images: Tensor, batch_size: int) -> np.ndarray:
         with evaluating(self.model), torch.inference_mode():
-            return np.concatenate([self.model(batch.to(reference(self.model))).float().cpu().numpy() for batch in images.split(batch_size)])
+            return np.concatenate([ask(self.model, batch).float().cpu().numpy() for batch in images.split(batch_size)])
 
 
 def _named(networks: Networks, images: Subset | Tensor) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def _predicted(model: nn.Module, batch: Tensor, chosen: dict[str, dict[str, Any]
     if taps:
         return read(model, batch, taps[0]).logits.argmax(1)[:, None].cpu().numpy()
     with evaluating(model), torch.no_grad():
-        return model(batch).argmax(1)[:, None].cpu().numpy()
+        return ask(model, batch).argmax(1)[:, None].cpu().numpy()
 
 
 def _with_taps(

@@ -12,7 +12,7 @@ from pellucid.core.registry import check_packages, part
 from pellucid.explainers.baselines import fitting
 from pellucid.explainers.draws import drawing, image_seed
 from pellucid.explainers.singly import image_by_image
-from pellucid.models.taps import refuse_inference_mode
+from pellucid.models.taps import ask, refuse_inference_mode
 
 CHUNK = 32  # captum holds all samples of a call at once, with their graph
 
@@ -83,7 +83,7 @@ def _one(model: nn.Module, image: Tensor, target: int, baselines: Tensor, sample
     """Return the map [H, W] of one image."""
     from captum.attr import GradientShap
 
-    method = GradientShap(lambda batch: model(batch)[:, target])
+    method = GradientShap(lambda batch: ask(model, batch)[:, target])
     total = torch.zeros_like(image[0])
     with drawing(image_seed(image, seed, "gradient_shap"), image.device):
         for start in range(0, samples, CHUNK):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pellucid.core.errors import SettingError
 from pellucid.core.registry import check_packages, part
 from pellucid.explainers.singly import image_by_image
-from pellucid.models.taps import reference, refuse_inference_mode
+from pellucid.models.taps import ask, reference, refuse_inference_mode
 
 CHUNK = 32  # steps whose graph is held at once
 
@@ -78,7 +78,7 @@ def _one(model: nn.Module, image: Tensor, target: int, steps: int) -> Tensor:
     """Return the map [H, W] of one image."""
     from captum.attr import IntegratedGradients
 
-    method = IntegratedGradients(lambda batch: model(batch)[:, target])
+    method = IntegratedGradients(lambda batch: ask(model, batch)[:, target])
     # All steps of one image at a time: what else is in the batch then can't change how they are put into chunks.
     found = method.attribute(image[None], n_steps=steps, method="gausslegendre", internal_batch_size=CHUNK)  # [1, C, H, W]
     return found.detach()[0].sum(0)

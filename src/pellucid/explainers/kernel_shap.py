@@ -14,6 +14,7 @@ from pellucid.core.registry import check_packages, part
 from pellucid.explainers.baselines import fitting
 from pellucid.explainers.draws import drawing, image_seed
 from pellucid.explainers.singly import image_by_image
+from pellucid.models.taps import ask
 
 CHUNK = 32  # images per forward pass
 
@@ -129,12 +130,12 @@ def _one(model: nn.Module, image: Tensor, target: int, baseline: Tensor, samples
     if not torch.isfinite(image).all():
         return torch.full_like(image[0], torch.nan)
     pieces = superpixels(image, segments)
-    empty = model(baseline[None])[0, target]
+    empty = ask(model, baseline[None])[0, target]
 
     def worth(coalitions: Tensor) -> Tensor:
         """Return the logit [n] of images with only the pieces of each coalition [n, M], beyond that of the baseline."""
         there = coalitions.to(image.device)[:, pieces] > 0  # [n, H, W]
-        logits = model(torch.where(there[:, None], image, baseline))[:, target] - empty
+        logits = ask(model, torch.where(there[:, None], image, baseline))[:, target] - empty
         if not torch.isfinite(logits).all():
             raise FloatingPointError
         return logits.cpu()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pellucid.core.errors import SettingError
 from pellucid.core.registry import part
 from pellucid.explainers.singly import image_by_image
-from pellucid.models.taps import reference
+from pellucid.models.taps import ask, reference
 
 CHUNK = 32  # covered images per forward pass
 
@@ -96,12 +96,12 @@ def _windows(edges: Tensor, covering: int) -> Tensor:
 
 def _one(model: nn.Module, image: Tensor, target: int, rows: Tensor, columns: Tensor) -> Tensor:
     """Return by how much each window lowers the logit of one image [window rows, window columns]."""
-    whole = model(image[None])[0, target]
+    whole = ask(model, image[None])[0, target]
     says_something = (image != 0).any(0)
     found = []
     for chosen in torch.arange(len(rows) * len(columns), device=image.device).split(CHUNK):
         covered = rows[chosen // len(columns), :, None] & columns[chosen % len(columns), None]  # [n, H, W]
-        drop = whole - model(image.masked_fill(covered[:, None], 0.0))[:, target]
+        drop = whole - ask(model, image.masked_fill(covered[:, None], 0.0))[:, target]
         # Under a window of mean colour nothing changes; rounding in a pass of another size would say otherwise.
         found.append(drop.where((covered & says_something).flatten(1).any(1), 0.0))
     return torch.cat(found).reshape(len(rows), len(columns))

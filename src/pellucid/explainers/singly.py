@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pellucid.explainers.reading import full_precision
 from pellucid.explainers.targets import check_targets
-from pellucid.models.taps import evaluating
+from pellucid.models.taps import ask, evaluating
 
 
 def image_by_image(model: nn.Module, images: Tensor, targets: Tensor, one: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -31,5 +31,5 @@ def image_by_image(model: nn.Module, images: Tensor, targets: Tensor, one: Calla
     """
     with evaluating(model):
         with torch.no_grad():
-            classes = check_targets(targets, model(images[:1]).expand(len(images), -1))
+            classes = check_targets(targets, ask(model, images[:1]).expand(len(images), -1))
         return full_precision(torch.stack([one(image, target) for image, target in zip(images, classes.tolist(), strict=True)]))

@@ -149,8 +149,10 @@ def probabilities(model: nn.Module, images: Tensor) -> np.ndarray:
     """Return class probabilities, float64 [N, K], in the mode that the model is in."""
     import torch
 
+    from pellucid.models.taps import ask
+
     with torch.no_grad():
-        return model(images).double().softmax(1).cpu().numpy()
+        return ask(model, images).double().softmax(1).cpu().numpy()
 
 
 def _compared(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

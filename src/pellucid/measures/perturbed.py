@@ -48,7 +48,7 @@ def probability_of(
 
     from pellucid.core.errors import TargetError
     from pellucid.explainers.targets import check_targets
-    from pellucid.models.taps import evaluating
+    from pellucid.models.taps import ask, evaluating
 
     classes = torch.as_tensor(targets, device=of.device)
     if classes.shape != of.shape[:1]:
@@ -57,7 +57,7 @@ def probability_of(
     with evaluating(model), torch.no_grad():
         for start in range(0, len(found), BATCH):
             image, step = np.divmod(np.arange(start, min(start + BATCH, len(found))), n_steps)
-            logits = model(changed(image, step))
+            logits = ask(model, changed(image, step))
             chosen = check_targets(classes[image], logits)
             found[start : start + BATCH] = logits.double().softmax(1).gather(1, chosen[:, None])[:, 0].cpu().numpy()
     return found.reshape(len(of), n_steps)

@@ -17,7 +17,7 @@ from pellucid.core.errors import ModelError, WeightsError
 from pellucid.core.records import ImageSpec, Task
 from pellucid.data.dataset import Subset
 from pellucid.models.build import build
-from pellucid.models.taps import evaluating, reference
+from pellucid.models.taps import ask, evaluating
 
 CUSTOM = "custom"  # the architecture of a module the user made
 FORMAT = 1
@@ -77,12 +77,11 @@ class Network:
         ModelError
             The images haven't the channels, or a size, that the network takes.
         """
-        like = reference(self.model)
         found = [np.zeros((0, self.task.n_classes), np.float32)]
         with evaluating(self.model), torch.inference_mode():
             for batch in self.inputs(images, batch_size):
                 try:
-                    logits = self.model(batch.to(like))
+                    logits = ask(self.model, batch)
                 except (RuntimeError, ValueError, AssertionError) as error:
                     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                     raise ModelError(f"{self.architecture} can't take images of {tuple(batch.shape[1:])}: {reason}") from error

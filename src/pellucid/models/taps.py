@@ -195,6 +195,39 @@ def find_taps(model: nn.Module, *, size: int | tuple[int, int], channels: int) -
     return known[key]
 
 
+def ask(model: nn.Module, images: Tensor) -> Tensor:
+    """Return a network's logits [N, K] in the mode it is in, its images placed as it takes them fastest.
+
+    On a processor most networks run 1.2 to 1.5 times as fast where a pixel's channels lie side by side in memory (channels last). One that
+    can't take images so, say because it flattens maps with ``view``, gets them as they are.
+
+    Parameters
+    ----------
+    model : nn.Module
+    images : float Tensor [N, C, H, W]
+        Moved to the network's device and type.
+    """
+    images = images.to(reference(model))
+    if images.device.type == "cpu" and images.dtype == torch.float32 and images.ndim == 4 and _takes_channels_last(model, images):
+        images = images.contiguous(memory_format=torch.channels_last)
+    return model(images)
+
+
+def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
+    """Try it once for each size of image, and remember."""
+    known = _CHANNELS_LAST.setdefault(model, {})
+    size = tuple(images.shape[1:])
+    if size not in known:
+        with torch.inference_mode(False), torch.no_grad(), evaluating(model):
+            tried = torch.zeros(1, *size).contiguous(memory_format=torch.channels_last)
+            try:
+                model(tried)
+                known[size] = True
+            except RuntimeError:
+                known[size] = False
+    return known[size]
+
+
 def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, gradients: bool = False) -> Outputs:
     """Run a network in eval mode and hand out what flows through some taps.
 
@@ -226,9 +259,8 @@ def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, 
         refuse_inference_mode()
     found = find_taps(model, size=(images.shape[2], images.shape[3]), channels=images.shape[1])
     named = {name: found.find(name) for name in taps if name != LOGITS}
-    images = images.to(reference(model))
     with evaluating(model), torch.set_grad_enabled(gradients and not named), _watch(model, named, leaves=gradients) as maps:
-        logits = model(images)
+        logits = ask(model, images)
     if gradients and named and not logits.requires_grad:
         raise TapError(f"{found.network}: the logits don't depend on {' or '.join(named)} in a way that can be differentiated.")
     return Outputs(logits, dict(maps))
@@ -268,7 +300,7 @@ def run_from(model: nn.Module, image: Tensor, tap: str, maps: Tensor) -> Tensor:
     handle = model.get_submodule(found.module).register_forward_hook(put)
     try:
         with evaluating(model), torch.no_grad():
-            return model(image.to(reference(model)))
+            return ask(model, image)
     finally:
         handle.remove()
 
@@ -389,6 +421,7 @@ class _Call:
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Taps]] = WeakKeyDictionary()
+_CHANNELS_LAST: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
 _REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)  # how networks refuse an image
 
 
