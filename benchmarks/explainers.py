@@ -31,6 +31,7 @@ from pellucid.measures.timing import in_turns
 SIDE, BATCH = 224, 8
 ROUNDS = 7
 FIVE = ("grad_cam", "grad_cam_pp", "hires_cam", "layer_cam", "eigen_cam")
+SCORED = {"resnet50": "layer1", "mobilenetv3_small_100": "last_map"}  # every channel is one pass, so few of them tell as much
 NETWORKS = {"resnet50": "layer4", "mobilenetv3_small_100": "last_map"}  # name and the tap all libraries read
 
 
@@ -42,7 +43,7 @@ def grad_cam(name: str) -> dict[str, Any]:
     from torchcam.methods import GradCAM as TorchCam
 
     model, images, targets = _ready(name, BATCH)
-    layer = _layer(model, name)
+    layer = _layer(model, NETWORKS[name])
     theirs = GradCAM(model, [layer])
     captum = LayerGradCam(model, layer)
     torchcam = TorchCam(model, layer)
@@ -75,20 +76,19 @@ def five(name: str) -> dict[str, Any]:
 
 
 def score_cam(name: str, *, classes: int = 3) -> dict[str, Any]:
-    """Exact Score-CAM of one image for some classes: ours, pytorch-grad-cam's, torch-cam's."""
+    """Score-CAM of one image for some classes: ours, exact and with passes in bfloat16, pytorch-grad-cam's, torch-cam's."""
     from pytorch_grad_cam import ScoreCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     from torchcam.methods import ScoreCAM as TorchCam
 
     model, images, _ = _ready(name, 1)
-    layer = _layer(model, name)
+    layer = _layer(model, SCORED[name])
     theirs, torchcam = ScoreCAM(model, [layer]), TorchCam(model, layer)
     ours = registry.get("explainers", "score_cam")
 
-    def here(_: int) -> None:
+    def here(**settings: Any) -> list[Tensor]:
         with sharing():
-            for k in range(classes):
-                ours(model, images, torch.tensor([k]), tap=NETWORKS[name])
+            return [ours(model, images, torch.tensor([k]), tap=SCORED[name], **settings) for k in range(classes)]
 
     def grad_cam_library(_: int) -> None:
         for k in range(classes):
@@ -100,8 +100,15 @@ def score_cam(name: str, *, classes: int = 3) -> dict[str, Any]:
                 logits = model(images)
             torchcam(k, logits)
 
-    jobs = {"pellucid": here, "pytorch-grad-cam": grad_cam_library, "torch-cam": torch_cam_library}
-    return {"classes": classes, **_ratios(jobs, against="pellucid", rounds=2)}
+    jobs: dict[str, Callable[[int], object]] = {
+        "pellucid": lambda _: here(),
+        "pellucid, bf16": lambda _: here(precision="bf16"),
+        "pytorch-grad-cam": grad_cam_library,
+        "torch-cam": torch_cam_library,
+    }
+    pairs = zip(here(precision="bf16"), here(), strict=True)
+    apart = max(((near - exact).abs().max() / exact.abs().max()).item() for near, exact in pairs)
+    return {"classes": classes, "bf16, largest difference over the map's maximum": apart, **_ratios(jobs, against="pellucid", rounds=2)}
 
 
 def memory(name: str) -> dict[str, Any]:
@@ -110,7 +117,7 @@ def memory(name: str) -> dict[str, Any]:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     model, images, targets = _ready(name, 1)
-    theirs = ScoreCAM(model, [_layer(model, name)])
+    theirs = ScoreCAM(model, [_layer(model, SCORED[name])])
     ours = registry.get("explainers", "score_cam")
 
     class Call(nn.Module):
@@ -122,7 +129,7 @@ def memory(name: str) -> dict[str, Any]:
             return self.inner(images)
 
     found = {
-        "pellucid": peak_memory(Call(lambda x: ours(model, x, targets, tap=NETWORKS[name])), images),
+        "pellucid": peak_memory(Call(lambda x: ours(model, x, targets, tap=SCORED[name])), images),
         "pytorch-grad-cam": peak_memory(Call(lambda x: theirs(input_tensor=x, targets=[ClassifierOutputTarget(0)])), images),
     }
     return {"bytes": found, "ratios": {"pytorch-grad-cam": found["pytorch-grad-cam"] / found["pellucid"]}}
@@ -158,10 +165,10 @@ def _ready(name: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
     return model, torch.randn(batch, 3, SIDE, SIDE), torch.arange(batch) % 10
 
 
-def _layer(model: nn.Module, name: str) -> nn.Module:
+def _layer(model: nn.Module, tap: str) -> nn.Module:
     from pellucid.models.taps import find_taps
 
-    return model.get_submodule(find_taps(model, size=SIDE, channels=3).find(NETWORKS[name]).module)
+    return model.get_submodule(find_taps(model, size=SIDE, channels=3).find(tap).module)
 
 
 def _ratios(jobs: dict[str, Callable[[int], object]], *, against: str, rounds: int = ROUNDS) -> dict[str, Any]:
@@ -188,7 +195,7 @@ def main() -> None:
             found = run(name)
             kept[f"{benchmark}/{name}"] = found
             print(benchmark, name, {other: f"{ratio:.2f}x" for other, ratio in found["ratios"].items()}, flush=True)
-    path.write_text(json.dumps(kept, indent=1) + "\n")
+            path.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

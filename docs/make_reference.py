@@ -87,7 +87,7 @@ def parts_page() -> str:
         "models": ("Models", "Named in `teacher.model` and `student.model`; settings go into the same section. Besides these: any timm model."),
         "losses": ("Losses", "Named in `distill.loss`; settings go into `[distill]`."),
         "explainers": ("Explainers", "Named in `explain.methods`; settings of one method go into `[explain.METHOD]`."),
-        "measures": ("Measures", "Named in `measure.measures`. What each figure means stands on the page of [measures](measures.md)."),
+        "measures": ("Measures", "Named in `measure.measures`; settings of one measure go into `[measure.MEASURE]`. What each figure means stands on the page of [measures](measures.md)."),
     }  # fmt: skip
     lines = [MADE, "# Parts", "", "`pellucid list` prints this list on your machine, with the parts that other packages add.", ""]
     for kind, (title, words) in titles.items():
@@ -174,6 +174,9 @@ def _annotated(hint: Any) -> tuple[Any, Any]:
 
 def _values(kind: Any, limits: Any) -> str:
     """Say in words which values a setting takes."""
+    if typing.get_origin(kind) is typing.Annotated:
+        kind, field = typing.get_args(kind)
+        limits = field.metadata
     bounds = [f"{sign} {getattr(limit, name):g}" for limit in limits for one, sign in SIGNS.items() if isinstance(limit, one)
               for name in (one.__name__.lower(),)]  # fmt: skip
     return f"{_kind(kind)} {', '.join(bounds)}".strip()

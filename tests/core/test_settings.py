@@ -25,9 +25,9 @@ def test_every_setting_has_a_description_and_a_valid_default(section):
 
 def test_an_unknown_setting_offers_the_nearest():
     """The message gives file, section and name; a program finds the near names as an attribute."""
-    with pytest.raises(SettingError, match=r'^x\.toml \[measure\]: "margn" is no setting\. Did you mean "margin"\?$') as caught:
-        settings.parse({"measure": {"margn": 0.1}}, where="x.toml")
-    assert caught.value.near == ("margin",)
+    with pytest.raises(SettingError, match=r'^x\.toml \[run\]: "titel" is no setting\. Did you mean "title"\?$') as caught:
+        settings.parse({"run": {"titel": "x"}}, where="x.toml")
+    assert caught.value.near == ("title",)
 
 
 def test_an_unknown_section_offers_the_nearest():
@@ -38,17 +38,17 @@ def test_an_unknown_section_offers_the_nearest():
 
 def test_all_problems_come_in_one_message():
     """An unknown setting, a wrong type, a value out of range, one that is no choice, and a value in place of a section."""
-    content = {"measure": {"margn": 1}, "teacher": {"lr": "fast", "epochs": -1, "schedule": "cosin"}, "run": 5, "data": {"size": 4}}
+    content = {"run": {"titel": 1}, "teacher": {"lr": "fast", "epochs": -1, "schedule": "cosin"}, "explain": 5, "data": {"size": 4}}
     with pytest.raises(SettingError) as caught:
         settings.parse(content, where="x.toml")
     message = str(caught.value)
     for part in (
-        '"margn" is no setting',
+        '"titel" is no setting',
         "[teacher] lr = 'fast'",
         "[teacher] epochs = -1",
         "[teacher] schedule = 'cosin'",
         "[data] size = 4",
-        "run = 5",
+        "explain = 5",
     ):
         assert part in message
     assert "\n" not in message

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from pellucid.core.errors import SettingError
 from pellucid.explainers import score_cam as score_room
 from pellucid.explainers.explain import explain
 from pellucid.explainers.score_cam import score_cam
@@ -176,3 +177,31 @@ def test_score_cam_of_a_batch_equals_one_by_one(timm_network):
     together = score_cam(model, images, targets, tap=first)
     alone = torch.cat([score_cam(model, images[i : i + 1], targets[i : i + 1], tap=first) for i in range(2)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5 * float(alone.abs().max()))
+
+
+def test_few_channels_weigh_those_that_vary_most_and_no_other(plain_parts):
+    """By hand from the whole method's masked logits: a softmax over the chosen channels alone."""
+    model = build("cnn5", n_classes=3, size=32, preset="small").double()
+    images, targets = torch.rand(2, 3, 32, 32, dtype=torch.float64), torch.tensor([2, 0])
+    maps = score_cam(model, images, targets, tap="layer3", channels=4)
+    for i in range(2):
+        activation, _ = plain_parts(model, images[i], "layer3", 0)
+        most = activation.var((1, 2)).argsort()[-4:]
+        expected = plain(model, images[i], activation[most], int(targets[i]), "paper")
+        np.testing.assert_allclose(maps[i].numpy(), expected, rtol=1e-9, atol=1e-12)
+    every = score_cam(model, images, targets, tap="layer3")
+    torch.testing.assert_close(score_cam(model, images, targets, tap="layer3", channels=10_000), every)
+    with pytest.raises(SettingError, match=r"channels = -1 must be at least 0"):
+        score_cam(model, images, targets, channels=-1)
+
+
+def test_bf16_stays_within_a_hundredth_of_the_largest_value():
+    """On a network of common depth; a float64 network has no half precision and stays exact."""
+    model, images, targets = build("resnet18", n_classes=3, size=64).eval(), torch.rand(2, 3, 64, 64), torch.tensor([2, 0])
+    exact = score_cam(model, images, targets, tap="layer2")
+    near = score_cam(model, images, targets, tap="layer2", precision="bf16")
+    assert near.dtype == torch.float32 and not torch.equal(near, exact)
+    assert (near - exact).abs().max() <= 0.01 * exact.abs().max()
+    model, images = model.double(), images.double()
+    kwargs = {"tap": "layer2", "channels": 8}
+    assert torch.equal(score_cam(model, images, targets, precision="bf16", **kwargs), score_cam(model, images, targets, **kwargs))

@@ -33,7 +33,7 @@ def tiny(**changed):
         ({"distill__beta": 1}, SettingError, r'\[distill\]: "beta" is no setting'),
         ({"explain__methods": ["gradcam"]}, SettingError, 'Did you mean "grad_cam"'),
         ({"explain__grad_cam": {"tapp": "x"}}, SettingError, r'\[explain\.grad_cam\]: "tapp" is no setting. Did you mean "tap"'),
-        ({"explain__grad_cam": 3}, SettingError, r"\[explain\] grad_cam = 3: settings of one method stand in a table"),
+        ({"explain__grad_cam": 3}, SettingError, r"\[explain\] grad_cam = 3: settings of one part stand in a table"),
         ({"run__seed": 10**20}, SettingError, r"\[run\] seed = 1000+: a seed has at most 64 bits"),
         ({"explain__lime": {"x": 1}}, SettingError, r'\[explain\]: "lime" is no setting, nor one of explain\.methods'),
         ({"measure__measures": ["speed"]}, SettingError, '"speed" is none of the measures'),

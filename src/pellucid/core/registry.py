@@ -83,7 +83,7 @@ def get(kind: str, name: str) -> Any:
 def options(thing: Any) -> dict[str, tuple[Any, Any]]:
     """Return {setting: (type, default)} of a part, from its keyword-only arguments."""
     target = thing.__init__ if inspect.isclass(thing) else thing
-    hints = typing.get_type_hints(target)
+    hints = typing.get_type_hints(target, include_extras=True)  # with the bounds of a number
     return {
         name: (hints.get(name, Any), parameter.default)
         for name, parameter in inspect.signature(target).parameters.items()
@@ -127,6 +127,50 @@ def check_options(thing: Any, given: dict[str, Any], *, where: str, also: typing
             problems.append(f"[{where}] {name} = {value!r}: {error.errors()[0]['msg'].lower()}.")
     if problems:
         raise SettingError(" ".join(problems), setting=wrong[0], near=near)
+    return checked
+
+
+def check_tables(
+    kind: str, names: typing.Iterable[str], tables: typing.Mapping[str, Any], *, where: str, of: str, also: typing.Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Validate tables ``[where.PART]``, each with settings of one of the parts that `names` names.
+
+    Parameters
+    ----------
+    kind : str
+    names : iterable of str
+        The parts asked for.
+    tables : mapping of str -> dict
+        What the section holds beyond its own settings.
+    where : str
+        Section name for the message, e.g. ``explain``.
+    of : str
+        The setting that names the parts, e.g. ``methods``.
+    also : iterable of str
+        The section's own settings, offered as near names too.
+
+    Returns
+    -------
+    dict of str -> dict
+        For each of `names` what was given, empty where nothing was.
+
+    Raises
+    ------
+    SettingError
+        A table is none, or of a part that isn't named; or as :func:`check_options`; or a part's own check refuses its numbers.
+    """
+    parts = {name: get(kind, name) for name in names}
+    for name, given in tables.items():
+        if name not in parts:
+            choices = [*parts, *also]
+            message = f'[{where}]: "{name}" is no setting, nor one of {where}.{of}.{did_you_mean(name, choices)}'
+            raise SettingError(message, setting=name, near=nearest(name, choices))
+        if not isinstance(given, dict):
+            raise SettingError(f"[{where}] {name} = {given!r}: settings of one part stand in a table, [{where}.{name}].", setting=name)
+    checked = {name: check_options(thing, tables.get(name, {}), where=f"{where}.{name}") for name, thing in parts.items()}
+    for name, thing in parts.items():
+        if "check" in thing.traits:
+            thing.traits["check"](**{setting: default for setting, (_, default) in options(thing).items()} | checked[name])
     return checked
 
 

@@ -11,11 +11,13 @@ import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pellucid.core.errors import SettingError, did_you_mean, nearest
+
+Count = Annotated[int, Field(ge=1)]  # the type of a part's setting that counts something
 
 
 class _Section(BaseModel):
@@ -137,8 +139,8 @@ class ExplainSettings(_OpenSection):
     images: int = Field(500, ge=1, description="At most so many test images, drawn evenly over the classes.")
 
 
-class MeasureSettings(_Section):
-    """What is measured, and the margins of the verdicts."""
+class MeasureSettings(_OpenSection):
+    """What is measured, and the margins of the verdicts. A table [measure.MEASURE] holds settings of one measure."""
 
     measures: list[str] = Field(
         ["performance", "transfer", "cross_deletion", "faithfulness", "localisation", "explanation_time", "cost"],

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core import registry
-from pellucid.core.errors import ModelError, SettingError, TargetError, nearest
+from pellucid.core.errors import ModelError, TargetError
 from pellucid.core.progress import say, track
 from pellucid.core.records import Explanation
 from pellucid.data.dataset import Subset
@@ -154,16 +154,11 @@ def _named(networks: Networks, images: Subset | Tensor) -> dict[str, Any]:
 
 def _options(explainers: dict[str, Any], settings: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return every setting of every method, those not given at their defaults."""
-    unknown = [name for name in settings if name not in explainers]
-    if unknown:
-        near = nearest(unknown[0], explainers)
-        raise SettingError(f'settings are given for "{unknown[0]}", which is none of the methods {", ".join(explainers)}.', near=near)
-    checked = {}
-    for method, explainer in explainers.items():
-        given = registry.check_options(explainer, settings.get(method, {}), where=f"explain.{method}")
-        defaults = {name: default for name, (_, default) in registry.options(explainer).items() if name != "tap"}
-        checked[method] = {**defaults, **given}
-    return checked
+    given = registry.check_tables("explainers", explainers, settings, where="explain", of="methods")
+    return {
+        method: {name: default for name, (_, default) in registry.options(explainer).items() if name != "tap"} | given[method]
+        for method, explainer in explainers.items()
+    }
 
 
 def _targets(named: dict[str, Any], images: Subset | Tensor, target: Any) -> np.ndarray | None:

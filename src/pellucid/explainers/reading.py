@@ -40,6 +40,7 @@ class Reading:
         self.model, self.images, self.tap = model, images, tap
         self.logits, self.activation = self._outcome.detach(), self._leaf.detach()
         self._made: dict[str, Tensor] = {}
+        self._last: tuple[Tensor, Tensor] | None = None  # classes, and the gradient for them
 
     def gradient(self, targets: Tensor) -> Tensor:
         """Return the gradient of each image's target logit with respect to its activation, [N, C, h, w].
@@ -50,9 +51,11 @@ class Reading:
         if self.weight is not None:
             cells = self.activation.shape[2] * self.activation.shape[3]
             return (self.weight[targets] / cells)[:, :, None, None].expand_as(self.activation)
-        with torch.enable_grad():
-            chosen = self._outcome.gather(1, targets[:, None]).sum()
-        return torch.autograd.grad(chosen, self._leaf, retain_graph=True)[0]
+        if self._last is None or not torch.equal(self._last[0], targets):  # methods that are asked in turn mostly want the same classes
+            with torch.enable_grad():
+                chosen = self._outcome.gather(1, targets[:, None]).sum()
+            self._last = targets.clone(), torch.autograd.grad(chosen, self._leaf, retain_graph=True)[0]
+        return self._last[1]
 
     def logits_of(self, index: int, activations: Tensor) -> Tensor:
         """Return the logits [M, K] that image `index` would have with these activations [M, C, h, w] at the tap."""
@@ -92,15 +95,15 @@ def read(model: nn.Module, images: Tensor, tap: str) -> Reading:
     ModelError
         The network can't take these images, or this is called inside ``torch.inference_mode``.
     """
-    if tap != LOGITS:  # two names of one place are one reading
-        tap = find_taps(model, size=(images.shape[2], images.shape[3]), channels=images.shape[1]).find(tap).name
     shared = _shared.get()
     if shared is None:
         return Reading(model, images, tap)
-    key = (id(model), id(images), tap)  # the readings hold both, so no other object can take their place
-    if key not in shared:
-        shared[key] = Reading(model, images, tap)
-    return shared[key]
+    asked = place = (id(model), id(images), tap)  # the readings hold both, so no other object can take their place
+    if asked not in shared:
+        if tap != LOGITS:  # two names of one place are one reading
+            place = (*asked[:2], find_taps(model, size=(images.shape[2], images.shape[3]), channels=images.shape[1]).find(tap).name)
+        shared[asked] = shared[place] = shared.get(place) or Reading(model, images, place[2])
+    return shared[asked]
 
 
 def look(model: nn.Module, images: Tensor, tap: str) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import numpy as np
 from pellucid.core.errors import SettingError
 from pellucid.core.records import Measurement
 from pellucid.core.registry import part
+from pellucid.core.settings import Count
 from pellucid.data.dataset import evenly_spaced
 from pellucid.measures import maps as shapes
 from pellucid.measures import perturbed
@@ -59,7 +60,7 @@ class Curves:
 
 
 @part()
-def insertion_deletion(judged: Judged, *, images: int = 100, steps: int = 20) -> Judgement:
+def insertion_deletion(judged: Judged, *, images: Count = 100, steps: Count = 20) -> Judgement:
     """Judge how soon the class appears as pixels are put in, hottest first, and how soon it goes as they are taken out (RISE).
 
     Where the image doesn't stand, a blurred copy does, or its mean colour. Followed is the probability of the class each map is for.

@@ -9,7 +9,7 @@ import numpy as np
 from pellucid.core.records import Explanation, Measurement
 from pellucid.core.registry import part
 from pellucid.measures import maps as shapes
-from pellucid.measures.compared import between_roles
+from pellucid.measures.compared import between_methods, between_roles
 from pellucid.measures.judged import Judged, Judgement
 
 TOLERANCE = 0.05
@@ -38,7 +38,8 @@ def localisation(judged: Judged) -> Judgement:
         ``pointing_game``, ``relevance_mass``, ``relevance_rank`` and ``iou`` per network, method and class; the same of two maps that know nothing
         (`by` ``random_smooth`` and ``centre_prior``, `model` empty); ``mask_share``, the share of the image the mask covers, which is
         what a blind map's relevance mass and rank come to. ``..._difference`` between networks (`model` ``student - teacher``,
-        ``student - base``) per method, with Wilcoxon's test on unit means, corrected after Holm over the methods. Per image (NaN where not
+        ``student - base``) per method, and within a network between methods and the maps that know nothing (`by` ``grad_cam -
+        random_smooth``), with Wilcoxon's test on unit means, corrected after Holm. Per image (NaN where not
         judged): ``pointing_game/METHOD/ROLE`` and so on.
     """
     masks = judged.images[judged.rows].masks
@@ -60,13 +61,20 @@ def localisation(judged: Judged) -> Judgement:
         for name, of_images in values.items():
             per_image[f"{name}/{explanation.method}/{explanation.model}"] = judged.on_all(of_images)
             found += _rows(judged, name, judged.on_all(of_images), reason=reason, **facts)
+    controls: dict[str, dict[str, np.ndarray]] = {}
     for name in shapes.CONTROLS:
-        blind = shapes.control(name, judged.images.rows[judged.rows], masks.shape[1:])
-        for measure, of_images in _values(blind, masks, reached, has_mask).items():
+        unseeing = shapes.control(name, judged.images.rows[judged.rows], masks.shape[1:])
+        controls[name] = _values(unseeing, masks, reached, has_mask)
+        for measure, of_images in controls[name].items():
             found += _rows(judged, measure, judged.on_all(of_images), by=name, reason="control: knows nothing of the image")
     for measure in SOURCES:
         keys = [(e.model, e.method) for e in judged.explanations if f"{measure}/{e.method}/{e.model}" in per_image]
-        found += between_roles(judged, measure, {(role, method): per_image[f"{measure}/{method}/{role}"] for role, method in keys})
+        of_maps = {(role, method): per_image[f"{measure}/{method}/{role}"] for role, method in keys}
+        found += between_roles(judged, measure, of_maps)
+        for role in judged.roles:
+            own = {method: values for (r, method), values in of_maps.items() if r == role}
+            blind = {name: judged.on_all(values[measure]) for name, values in controls.items()}
+            found += between_methods(judged, role, measure, own | blind) if own else []
     return Judgement(found, per_image)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from pellucid.core.records import Measurement
 from pellucid.core.registry import part
 from pellucid.core.rng import derive, generator, uniform
+from pellucid.core.settings import Count
 from pellucid.data.dataset import evenly_spaced
 from pellucid.measures import perturbed
 from pellucid.measures.compared import Better
@@ -32,7 +33,7 @@ CURVES = {"road_morf_curve": "road_morf", "road_lerf_curve": "road_lerf"}
 
 
 @part()
-def road(judged: Judged, *, images: int = 100) -> Judgement:
+def road(judged: Judged, *, images: Count = 100) -> Judgement:
     """Judge whether the class goes when the hottest pixels are removed, and stays when the coldest are (ROAD).
 
     10, 30, 50, 70 and 90 % of the pixels are taken away and filled in from those that stay (:func:`~pellucid.measures.imputation.impute`),

@@ -13,6 +13,7 @@ import numpy as np
 from pellucid.core.records import Explanation, Measurement
 from pellucid.core.registry import part
 from pellucid.core.rng import derive
+from pellucid.core.settings import Count
 from pellucid.data.dataset import evenly_spaced
 from pellucid.measures import maps as shapes
 from pellucid.measures.judged import Judged, Judgement
@@ -29,7 +30,7 @@ SOURCE = "Adebayo et al. 2018 (arXiv 1810.03292), cascading randomisation; Spear
 
 
 @part()
-def sanity(judged: Judged, *, images: int = 50) -> Judgement:
+def sanity(judged: Judged, *, images: Count = 50) -> Judgement:
     """Judge whether maps change when what the network has learnt is taken away, layer by layer from the logits down.
 
     A copy of each network gets random weights in its last layer, then in ever more layers below, in at most 8 steps; after each, the

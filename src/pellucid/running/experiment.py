@@ -345,20 +345,11 @@ def check(settings: Settings) -> None:
     for section in ("teacher", "student"):
         asked = getattr(settings, section)
         check_model(asked.model, asked.options, where=section)
-    for name, options in settings.explain.options.items():
-        if not isinstance(options, dict):
-            raise SettingError(f"[explain] {name} = {options!r}: settings of one method stand in a table, [explain.METHOD].", setting=name)
     for method in settings.explain.methods:
-        explainer = registry.get("explainers", method)
-        registry.check_packages(explainer)
-        given = registry.check_options(explainer, settings.explain.options.get(method, {}), where=f"explain.{method}")
-        if "check" in explainer.traits:
-            explainer.traits["check"](**{name: default for name, (_, default) in registry.options(explainer).items()} | given)
-    for name in settings.explain.options:
-        if name not in settings.explain.methods:
-            raise SettingError(f'[explain]: "{name}" is no setting, nor one of explain.methods.', setting=name)
-    for name in settings.measure.measures:
-        registry.get("measures", name)
+        registry.check_packages(registry.get("explainers", method))
+    for kind, section, of in (("explainers", "explain", "methods"), ("measures", "measure", "measures")):
+        asked = getattr(settings, section)
+        registry.check_tables(kind, getattr(asked, of), asked.options, where=section, of=of, also=settings_file.section_fields(section))
     if settings.measure.twin and not settings.teacher.epochs:
         raise SettingError(
             "[measure] twin: with teacher.epochs = 0 the teacher is the weights as they are, and a second one would be the same. "

@@ -19,7 +19,7 @@ from pellucid.core import files, registry
 from pellucid.core.errors import ModelError, SettingError
 from pellucid.core.fingerprint import fingerprint
 from pellucid.core.records import Explanation, Measurement
-from pellucid.core.settings import MeasureSettings, NetworkSettings, parse
+from pellucid.core.settings import MeasureSettings, NetworkSettings, parse, section_fields
 from pellucid.core.workspace import Workspace
 from pellucid.data.dataset import Subset
 from pellucid.data.load import Data
@@ -194,6 +194,7 @@ def measure(
         A network can't take the images.
     """
     asked = parse({"measure": settings}).measure
+    _of_measures(asked)  # refuses a mistake before anything is computed
     named = networks if isinstance(networks, dict) else {"student": networks}
     if explanations is None:
         explanations = explain(dict(named), images)
@@ -225,12 +226,17 @@ def gather(
     )
 
 
+def _of_measures(asked: MeasureSettings) -> dict[str, dict[str, Any]]:
+    """Return each measure's own settings."""
+    return registry.check_tables("measures", asked.measures, asked.options, where="measure", of="measures", also=section_fields("measure"))
+
+
 def judge(judged: Judged, audit: dict[str, Any]) -> Scores:
     """Run the measures that the settings name, and reach the verdicts."""
     measurements: list[Measurement] = []
     per_image: dict[str, np.ndarray] = {}
-    for name in judged.settings.measures:
-        found = registry.get("measures", name)(judged)
+    for name, options in _of_measures(judged.settings).items():
+        found = registry.get("measures", name)(judged, **options)
         measurements += found.measurements
         per_image |= found.per_image
     return Scores(measurements, reach_verdicts(measurements, audit, settings=judged.settings), per_image, judged)
