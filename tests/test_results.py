@@ -48,3 +48,12 @@ def test_the_transparency_page_is_what_its_command_makes(monkeypatch):
     page = (RESULTS / "transparency.md").read_text(encoding="utf-8")
     assert page == module.page()
     assert module.kept("eye") is not None
+
+
+def test_the_explainers_page_is_what_its_command_makes(monkeypatch):
+    """It is made anew from results/data, and says which of its parts were not run."""
+    monkeypatch.syspath_prepend(str(RESULTS))
+    module = script("explainers")
+    page = (RESULTS / "explainers.md").read_text(encoding="utf-8")
+    assert page == module.page()
+    assert module.kept("shortcut") is not None

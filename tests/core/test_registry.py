@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from functools import partial
 from typing import Literal
 
 import pytest
@@ -112,3 +113,19 @@ def test_parts_of_other_packages_come_in_by_entry_point(monkeypatch):
     finally:
         registry.describe.cache_clear()
         registry._installed.cache_clear()
+
+
+def test_tables_of_parts_are_checked_against_the_parts_named():
+    """Each named part gets what its table holds; a table of another part, a value in place of one, and a number out of range are refused."""
+    check = partial(registry.check_tables, "measures", ["road", "performance"], where="measure", of="measures")
+    assert check({"road": {"images": 5}}) == {"road": {"images": 5}, "performance": {}}
+    for tables, words in (
+        ({"sanity": {}}, r'"sanity" is no setting, nor one of measure\.measures'),
+        ({"road": 5}, r"\[measure\] road = 5: settings of one part stand in a table, \[measure\.road\]"),
+        ({"road": {"image": 5}}, r'\[measure\.road\]: "image" is no setting\. Did you mean "images"'),
+        ({"road": {"images": 0}}, r"\[measure\.road\] images = 0: input should be greater than or equal to 1"),
+    ):
+        with pytest.raises(SettingError, match=words):
+            check(tables)
+    with pytest.raises(SettingError, match='Did you mean "margin"'):
+        check({"margn": 1}, also=["margin"])
