@@ -1,7 +1,7 @@
-"""Explainers against pytorch-grad-cam, captum and torch-cam: ratios of times, interleaved in one run; and ROAD's imputation against pytorch-grad-cam's.
+"""Explainers against pytorch-grad-cam, captum and torch-cam, ROAD against pytorch-grad-cam's: ratios of times, interleaved in one run; and memory.
 
 pip install -e '.[bench]'
-python benchmarks/explainers.py [NAME ...]     all of them, or some: grad_cam, five, score_cam, memory, imputation
+python benchmarks/explainers.py [NAME ...]     all of them, or some: grad_cam, five, score_cam, memory, growth, road, curves, imputation
 
 Prints medians and ratios and writes benchmarks/explainers.json. Random weights and images at 224 px: times don't depend on them. One thread.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -24,8 +25,10 @@ from torch import Tensor, nn
 from pellucid.core import registry
 from pellucid.explainers.reading import sharing
 from pellucid.measures.cost import peak_memory
+from pellucid.measures.faithfulness import blur
 from pellucid.measures.imputation import impute
-from pellucid.measures.road import SHARES
+from pellucid.measures.insertion_deletion import follow
+from pellucid.measures.road import SHARES, follow_removal
 from pellucid.measures.timing import in_turns
 
 SIDE, BATCH = 224, 8
@@ -152,9 +155,68 @@ def imputation(_: str) -> dict[str, Any]:
     return {"largest difference": apart, **_ratios(jobs, against="pellucid")}
 
 
+def road(name: str) -> dict[str, Any]:
+    """ROAD of four images as a whole, most relevant first at five shares, without noise: imputation and forward passes."""
+    from pytorch_grad_cam.metrics.perturbation_confidence import PerturbationConfidenceMetric, RemoveMostRelevantFirst
+    from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+
+    model, images, targets = _ready(name, 4)
+    maps = torch.rand(4, SIDE, SIDE).numpy()
+    theirs = [PerturbationConfidenceMetric(RemoveMostRelevantFirst(100 * (1 - share), NoisyLinearImputer(noise=0.0))) for share in SHARES]
+    chosen = [ClassifierOutputSoftmaxTarget(int(k)) for k in targets]
+
+    def here(_: int) -> np.ndarray:
+        return follow_removal(model, images, maps, targets.numpy(), noise=0.0)
+
+    def there(_: int) -> np.ndarray:
+        return np.stack([metric(images, maps, chosen, model, return_diff=False) for metric in theirs], 1)
+
+    apart = float(np.abs(here(0) - there(0)).max())
+    return {"largest difference": apart, **_ratios({"pellucid": here, "pytorch-grad-cam": there}, against="pellucid", rounds=3)}
+
+
+def curves(name: str) -> dict[str, Any]:
+    """Insertion and deletion of 100 images in one call, beside one pass for each image and step."""
+    model, images, targets = _ready(name, 100)
+    maps = torch.rand(100, SIDE, SIDE).numpy()
+
+    def together(_: int) -> None:
+        follow(model, images, maps, targets.numpy())
+
+    def one_by_one(_: int) -> None:
+        for i in range(100):
+            blurred = blur(images[i : i + 1])
+            rank = torch.from_numpy(maps[i]).flatten().argsort(descending=True).argsort().reshape(SIDE, SIDE)
+            with torch.no_grad():
+                for step in range(21):
+                    changed = rank < SIDE * SIDE * step // 20
+                    for first, second in ((images[i], blurred[0]), (blurred[0], images[i])):
+                        model(torch.where(changed, first, second)[None]).softmax(1)
+
+    return {"images": 100, **_ratios({"pellucid": together, "one by one": one_by_one}, against="pellucid", rounds=2)}
+
+
+def growth(name: str) -> dict[str, Any]:
+    """Memory of the process after 1,000 images explained by five methods, over that after the first 100."""
+    model, images, targets = _ready(name, BATCH)
+    explainers = [registry.get("explainers", method) for method in FIVE]
+    resident = {}
+    for done in range(BATCH, 1000 + BATCH, BATCH):
+        with sharing():
+            for explainer in explainers:
+                explainer(model, images + done, targets, tap=NETWORKS[name])
+        if done in (104, 1000):
+            gc.collect()
+            resident[f"after {done} images"] = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    first, last = resident.values()
+    return {"bytes": resident, "ratios": {"after 1000 images over after 104": last / first}}
+
+
 # What runs, and on what: on each network, or on an image of noise alone.
 BENCHMARKS = {
     **{function.__name__: (function, tuple(NETWORKS)) for function in (grad_cam, five, score_cam, memory)},
+    **{function.__name__: (function, ("mobilenetv3_small_100",)) for function in (growth, road, curves)},
     "imputation": (imputation, ("224 px",)),
 }
 
