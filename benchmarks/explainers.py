@@ -8,6 +8,7 @@ Prints medians and ratios and writes benchmarks/explainers.json. Random weights 
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import os
@@ -46,17 +47,15 @@ def grad_cam(name: str) -> dict[str, Any]:
     from torchcam.methods import GradCAM as TorchCam
 
     model, images, targets = _ready(name, BATCH)
-    layer = _layer(model, NETWORKS[name])
-    theirs = GradCAM(model, [layer])
-    captum = LayerGradCam(model, layer)
-    torchcam = TorchCam(model, layer)
+    (first, layer), (second, other), (third, last) = (_copied(model, NETWORKS[name]) for _ in range(3))
+    theirs, captum, torchcam = GradCAM(first, [layer]), LayerGradCam(second, other), TorchCam(third, last)
     chosen = [ClassifierOutputTarget(int(k)) for k in targets]
     ours = registry.get("explainers", "grad_cam")
     jobs: dict[str, Callable[[int], object]] = {
         "pellucid": lambda _: ours(model, images, targets, tap=NETWORKS[name]),
         "pytorch-grad-cam": lambda _: theirs(input_tensor=images, targets=chosen),
         "captum": lambda _: captum.attribute(images, target=targets),
-        "torch-cam": lambda _: torchcam(targets.tolist(), model(images)),
+        "torch-cam": lambda _: torchcam(targets.tolist(), third(images)),
     }
     return _ratios(jobs, against="pellucid")
 
@@ -85,8 +84,8 @@ def score_cam(name: str, *, classes: int = 3) -> dict[str, Any]:
     from torchcam.methods import ScoreCAM as TorchCam
 
     model, images, _ = _ready(name, 1)
-    layer = _layer(model, SCORED[name])
-    theirs, torchcam = ScoreCAM(model, [layer]), TorchCam(model, layer)
+    (first, layer), (second, other) = (_copied(model, SCORED[name]) for _ in range(2))
+    theirs, torchcam = ScoreCAM(first, [layer]), TorchCam(second, other)
     ours = registry.get("explainers", "score_cam")
 
     def here(**settings: Any) -> list[Tensor]:
@@ -100,7 +99,7 @@ def score_cam(name: str, *, classes: int = 3) -> dict[str, Any]:
     def torch_cam_library(_: int) -> None:
         for k in range(classes):
             with torch.no_grad():
-                logits = model(images)
+                logits = second(images)
             torchcam(k, logits)
 
     jobs: dict[str, Callable[[int], object]] = {
@@ -120,20 +119,21 @@ def memory(name: str) -> dict[str, Any]:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     model, images, targets = _ready(name, 1)
-    theirs = ScoreCAM(model, [_layer(model, SCORED[name])])
+    copied, layer = _copied(model, SCORED[name])
+    theirs = ScoreCAM(copied, [layer])
     ours = registry.get("explainers", "score_cam")
 
     class Call(nn.Module):
-        def __init__(self, inner: Callable[[Tensor], object]) -> None:
+        def __init__(self, inner: Callable[[Tensor], object], used: nn.Module) -> None:
             super().__init__()
-            self.inner, self.model = inner, model
+            self.inner, self.used = inner, used
 
         def forward(self, images: Tensor) -> object:
             return self.inner(images)
 
     found = {
-        "pellucid": peak_memory(Call(lambda x: ours(model, x, targets, tap=SCORED[name])), images),
-        "pytorch-grad-cam": peak_memory(Call(lambda x: theirs(input_tensor=x, targets=[ClassifierOutputTarget(0)])), images),
+        "pellucid": peak_memory(Call(lambda x: ours(model, x, targets, tap=SCORED[name]), model), images),
+        "pytorch-grad-cam": peak_memory(Call(lambda x: theirs(input_tensor=x, targets=[ClassifierOutputTarget(0)]), copied), images),
     }
     return {"bytes": found, "ratios": {"pytorch-grad-cam": found["pytorch-grad-cam"] / found["pellucid"]}}
 
@@ -227,10 +227,12 @@ def _ready(name: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
     return model, torch.randn(batch, 3, SIDE, SIDE), torch.arange(batch) % 10
 
 
-def _layer(model: nn.Module, tap: str) -> nn.Module:
+def _copied(model: nn.Module, tap: str) -> tuple[nn.Module, nn.Module]:
+    """Return a copy of a network for one library, whose hooks stay on it, and the layer that the tap reads."""
     from pellucid.models.taps import find_taps
 
-    return model.get_submodule(find_taps(model, size=SIDE, channels=3).find(tap).module)
+    copied = copy.deepcopy(model)
+    return copied, copied.get_submodule(find_taps(model, size=SIDE, channels=3).find(tap).module)
 
 
 def _ratios(jobs: dict[str, Callable[[int], object]], *, against: str, rounds: int = ROUNDS) -> dict[str, Any]:
