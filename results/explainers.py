@@ -161,14 +161,23 @@ def find(found: list[Measurement], name: str, model: str, by: str) -> Measuremen
 
 
 def trust(name: str) -> str:
-    """Return one row for each method: what each judge says of it, network by network, from its interval alone."""
+    """Return which methods pass all judges for each network, and one row for each method: what each judge says, from its interval alone."""
     found = figures(name)
+    said = {
+        method: {(judge, role): _judged(found, method, role, *JUDGES[judge]) for judge in JUDGES for role in ROLES}
+        for method in methods(found)
+    }
+    judged = [
+        judge for judge in JUDGES if any(not answers[judge, role].startswith("not judged") for answers in said.values() for role in ROLES)
+    ]
+    passed = {role: [m for m, answers in said.items() if all(answers[judge, role].startswith("yes") for judge in judged)] for role in ROLES}
+    sums = "; ".join(f"{role}: {', '.join(passed[role]) or 'none'}" for role in ROLES)
     heads = [f"{judge} ({role})" for judge in JUDGES for role in ROLES]
-    lines = [f"{RUNS[name][0]}:", "", "| method | can be trusted here | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
-    for method in methods(found):
-        said = {(judge, role): _judged(found, method, role, *JUDGES[judge]) for judge in JUDGES for role in ROLES}
-        lines.append(f"| {method} | {_in_words(said)} | " + " | ".join(said.values()) + " |")
-    return "\n".join(lines)
+    lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines += [f"| {method} | " + " | ".join(answers.values()) + " |" for method, answers in said.items()]
+    return "\n".join(
+        [f"**{RUNS[name][0]}.** Methods whose maps {', '.join(f'*{judge}*' for judge in judged)}, all of it: {sums}.", "", *lines]
+    )
 
 
 def _judged(found: list[Measurement], method: str, role: str, figure: str, control: str, cut: float) -> str:
@@ -177,16 +186,6 @@ def _judged(found: list[Measurement], method: str, role: str, figure: str, contr
         return "not judged" if m is None else undefined(m) if m.value is None else "not judged"
     good, bad = (m.low > cut, m.high < cut) if control else (m.high < cut, m.low > cut)
     return f"{'yes' if good else 'no' if bad else 'not decided'}: {with_interval(m)}"
-
-
-def _in_words(said: dict[tuple[str, str], str]) -> str:
-    """Say of a method for which networks all judges say yes, and who objects where one doesn't."""
-    answers = []
-    for role in ROLES:
-        doubts = [judge for judge in JUDGES if not said[judge, role].startswith("yes")]
-        answers.append(f"{role}: {'yes' if not doubts else 'not shown that it ' + ' or '.join(doubts)}")
-    same = {answer.partition(": ")[2] for answer in answers}
-    return same.pop() if len(same) == 1 else "; ".join(answers)
 
 
 def run_part(name: str) -> list[str]:

@@ -120,7 +120,7 @@ def explanation(record: RunRecord, book: CaseBook) -> dict[str, Any]:
         "localisation": [p for name in words.LOCALISATION if (p := panel_by_method(name, found))],
         "faithfulness": [p for name in words.FAITHFULNESS if (p := panel_by_method(name, found))],
         "step_curves": step_curves(record),
-        "strata": strata_table(record) is not None,
+        "strata": stratum_panels(record),
         "met": met_panel([m for m in found if m.name == "met"]),
         "gap": gap_panel([m for m in found if m.name == "completeness_gap"]),
         "basis": common_basis(m for m in found if m.name in _WITH_PANEL - {"met"}),
@@ -304,6 +304,23 @@ def strata_table(record: RunRecord) -> Table | None:
     titles = [model if name == "similarity" else f"transferred ({model})" for name, model in columns]
     caption = "Similarity of maps to the teacher's (Spearman), by class and by who was right. " + interval_sentence(found)
     return Table("similarity_strata", caption, ("Method", "Images", "n", *titles), tuple(rows), text_columns=3)
+
+
+def stratum_panels(record: RunRecord) -> list[Panel]:
+    """Return the similarity of maps in each class, and by who was right: one small panel each, all on one axis."""
+    found = [m for m in record.measurements if m.name == "similarity" and m.stratum != "all" and m.by and m.value is not None]
+    ends = [end for m in found for end in (m.value, m.low, m.high) if end is not None]
+    places = numbers.decimals(found)
+    panels = []
+    for stratum in dict.fromkeys(m.stratum for m in found):
+        rows: list[charts.Dot | str] = []
+        of_stratum = [m for m in found if m.stratum == stratum]
+        for method in dict.fromkeys(m.by for m in of_stratum):
+            rows.append(words.method_name(method))
+            rows += [_dot(m, places) for m in sorted((m for m in of_stratum if m.by == method), key=lambda m: _place(m.model))]
+        chart = charts.dots(rows, title=f"Similarity to the teacher's maps: {stratum}", within=ends)
+        panels.append(Panel(stratum, chart, f"{numbers.basis(*n_of(of_stratum))}."))
+    return panels
 
 
 def further_table(

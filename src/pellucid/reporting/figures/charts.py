@@ -48,7 +48,14 @@ class Series:
     band: Sequence[tuple[float, float] | None] = ()
 
 
-def dots(rows: Sequence[Dot | str], *, title: str, lines: Sequence[tuple[float, str]] = (), logarithmic: bool = False) -> str:
+def dots(
+    rows: Sequence[Dot | str],
+    *,
+    title: str,
+    lines: Sequence[tuple[float, str]] = (),
+    logarithmic: bool = False,
+    within: Sequence[float] = (),
+) -> str:
     """Draw figures with their intervals as rows of one panel.
 
     Parameters
@@ -61,6 +68,8 @@ def dots(rows: Sequence[Dot | str], *, title: str, lines: Sequence[tuple[float, 
         Vertical reference lines, e.g. ``(0, "no difference")``; always inside the plot.
     logarithmic : bool
         Figures, all above 0, stand at their logarithm.
+    within : sequence of float
+        What else the axis has to span, so that several panels share it.
     """
     drawn = [row for row in rows if isinstance(row, Dot)]
     left: float = min(12 + max((text_width(row.label) for row in drawn), default=60), 150)
@@ -69,7 +78,7 @@ def dots(rows: Sequence[Dot | str], *, title: str, lines: Sequence[tuple[float, 
     if stacked:
         left, right = 8, WIDTH - 8
     ends = [v for row in drawn for v in (row.value, row.low, row.high) if v is not None and math.isfinite(v)]
-    ends += [x for x, _ in lines]
+    ends += [*within, *(x for x, _ in lines)]
     low, high, ticks = _decades(ends, room=right - left) if logarithmic else _axis(ends, wanted=5 if stacked else 3)
 
     def across(value: float) -> float:
