@@ -241,5 +241,6 @@ def test_missing_baselines_are_said_before_anything_is_computed():
 def test_network_without_any_map_can_be_explained_at_its_input():
     """A linear network has no tap; methods that read none don't ask for one."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    nn.init.constant_(model[1].weight, 0.1)  # the image and black are far apart: a gap relative to nothing is undefined
     (found,) = explain(model, torch.rand(2, 1, 8, 8), methods=["gradient_shap"], target=[0, 1], baselines=torch.zeros(1, 1, 8, 8))
     assert found.maps.shape == (2, 8, 8) and found.gap.max() < 1e-5

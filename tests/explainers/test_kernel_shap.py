@@ -149,7 +149,7 @@ def test_memory_does_not_grow_with_samples(samples):
     network = Watched(tiny_network())
     kernel_shap(network, images(2), torch.tensor([0, 1]), images(1, seed=1), samples=samples, segments=10)
     assert max(network.sizes) == min(samples, CHUNK)
-    assert sum(network.sizes) == 2 * (samples + 1) + 2  # one for the classes, one for the layout
+    assert sum(network.sizes) == 2 * (samples + 1) + 3  # one for the classes, two for the layout
 
 
 def test_users_state_survives_an_error_between_the_draws():

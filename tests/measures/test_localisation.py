@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pellucid.measures import localisation as l10n
+from pellucid.measures import maps as shapes
+from pellucid.testing import tiny_judged
 
 # A finding in the upper left corner of a 4x4 image.
 MASK = np.zeros((1, 4, 4), bool)
@@ -173,3 +177,21 @@ def test_networks_too_coarse_to_judge_are_not_compared(make_judged, explanation,
     row = one(found, "relevance_mass_difference", model="student - teacher", by="grad_cam")
     assert row.value is None and row.reason == "undefined: teacher not judged"
     assert not [m for m in found if m.model == "student - base"]
+
+
+def test_a_map_on_the_finding_beats_maps_that_know_nothing():
+    """Within each network, method against control, paired on the images with a mask: the mean difference, by hand from the values per image."""
+    judged = tiny_judged()
+    masks = judged.images[judged.rows].masks
+    found = [replace(e, maps=masks[:, ::4, ::4].astype(np.float32)) for e in judged.explanations]
+    judged = replace(judged, explanations=found)
+    judgement = l10n.localisation(judged)
+    per_image = judgement.per_image["pointing_game/grad_cam/teacher"][judged.rows]
+    rows = {m.by: m for m in judgement.measurements if m.name == "pointing_game_difference" and m.model == "teacher"}
+    assert set(rows) == {f"{method} - {control}" for method in judged.methods for control in shapes.CONTROLS}
+    has_mask = masks.any((1, 2))
+    for control in shapes.CONTROLS:
+        blind = shapes.control(control, judged.images.rows[judged.rows], masks.shape[1:])
+        missed = per_image[has_mask] - l10n.pointing_game(blind[has_mask], masks[has_mask])
+        assert rows[f"grad_cam - {control}"].value == pytest.approx(missed.mean())
+        assert rows[f"grad_cam - {control}"].n_images == has_mask.sum() and "Holm over" in rows[f"grad_cam - {control}"].reason

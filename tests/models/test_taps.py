@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pellucid.core.errors import ModelError, TapError
 from pellucid.models.build import build
-from pellucid.models.taps import ask, attentions, evaluating, find_taps, forward_with
+from pellucid.models.taps import ask, attentions, evaluating, find_taps, forward_with, run_from
 
 # name, settings that make it small, size, spatial taps that must be there with their grids, last map, width of pooled
 NETWORKS = [
@@ -462,3 +462,52 @@ def test_a_network_that_cannot_take_channels_last_is_asked_as_it_is():
     network, images = Flattens(), torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(ask(network, images), network(images), rtol=0, atol=0)
     assert not network.layout and network.training
+
+
+class Views(nn.Module):
+    """Looks at each channel as an image of its own: with a pixel's channels side by side that is legal for one image, and not for two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        n, channels, height, width = images.shape
+        maps = self.conv(images.view(n * channels, 1, height, width)).relu()
+        return self.head(maps.mean((2, 3)).view(n, channels, -1).mean(1))
+
+
+def test_the_layout_is_tried_with_more_than_one_image():
+    images = torch.rand(3, 3, 16, 16)
+    network = Views()
+    assert ask(network, images[:1]).shape == (1, 2)
+    torch.testing.assert_close(ask(network, images), network(images))
+
+
+def test_a_changed_network_is_tried_again():
+    network, images = (
+        nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)),
+        torch.rand(2, 3, 16, 16),
+    )
+    ask(network, images)
+    network[1], network[2] = nn.Identity(), Viewed()
+    network[3] = nn.Linear(8 * 16 * 16, 2)
+    torch.testing.assert_close(ask(network, images), network(images))
+
+
+class Viewed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Identity()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.inner(maps.view(len(maps), -1))
+
+
+def test_a_fresh_network_is_run_from_a_tap_the_first_time_as_the_second():
+    """The layout is tried before anything is put in, so that the trial takes no part in it."""
+    network, image = build("cnn5", n_classes=3, size=32, preset="small"), torch.rand(1, 3, 32, 32)
+    maps = torch.rand(4, *find_taps(network, size=32, channels=3).last_map.shape)
+    first, second = (run_from(network, image, "last_map", maps) for _ in range(2))
+    assert first.shape == (4, 3)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)

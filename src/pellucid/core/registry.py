@@ -160,16 +160,18 @@ def check_tables(
         A table is none, or of a part that isn't named; or as :func:`check_options`; or a part's own check refuses its numbers.
     """
     parts = {name: get(kind, name) for name in names}
-    for name, given in tables.items():
-        if name not in parts:
-            choices = [*parts, *also]
-            message = f'[{where}]: "{name}" is no setting, nor one of {where}.{of}.{did_you_mean(name, choices)}'
-            raise SettingError(message, setting=name, near=nearest(name, choices))
-        if not isinstance(given, dict):
-            raise SettingError(f"[{where}] {name} = {given!r}: settings of one part stand in a table, [{where}.{name}].", setting=name)
+    choices, problems, near = [*parts, *also], [], []
+    unknown = [name for name in tables if name not in parts]
+    for name in unknown:
+        near += nearest(name, choices)
+        problems.append(f'[{where}]: "{name}" is no setting, nor one of {where}.{of}.{did_you_mean(name, choices)}')
+    flat = [name for name, given in tables.items() if name in parts and not isinstance(given, dict)]
+    problems += [f"[{where}] {name} = {tables[name]!r}: settings of one part stand in a table, [{where}.{name}]." for name in flat]
+    if problems:
+        raise SettingError(" ".join(problems), setting=[*unknown, *flat][0], near=near)
     checked = {name: check_options(thing, tables.get(name, {}), where=f"{where}.{name}") for name, thing in parts.items()}
     for name, thing in parts.items():
-        if "check" in thing.traits:
+        if "check" in getattr(thing, "traits", {}):
             thing.traits["check"](**{setting: default for setting, (_, default) in options(thing).items()} | checked[name])
     return checked
 

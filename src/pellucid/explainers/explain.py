@@ -225,10 +225,12 @@ def _explain_one(
             here = _predicted(network.model, batch, chosen) if targets is None else targets[start : start + len(batch)]
             start += len(batch)
             classes.append(here)
-            for method, explainer in explainers.items():
-                others = [compared[method]] if method in compared else []
-                for number in range(here.shape[1] if explainer.traits["signed"] else 1):
-                    which = torch.from_numpy(here[:, number]).to(batch.device)
+            for number in range(here.shape[1]):  # class by class: its gradient serves all methods
+                which = torch.from_numpy(here[:, number]).to(batch.device)
+                for method, explainer in explainers.items():
+                    if number and not explainer.traits["signed"]:
+                        continue  # the same map for every class
+                    others = [compared[method]] if method in compared else []
                     before = _now(batch)
                     found = explainer(network.model, batch, which, *others, **chosen[method])
                     seconds[method] += _now(batch) - before
@@ -244,7 +246,9 @@ def _explain_one(
             variant=str(chosen[method].get("variant", "")), settings=chosen[method], seconds=seconds[method] / len(images),
             expected=beyond[method][np.arange(len(each)), each[:, number]] if method in beyond else None,
         )
-        for (method, number), parts in maps.items()
+        for method in explainers
+        for number in range(each.shape[1])
+        if (parts := maps.get((method, number)))
     ]  # fmt: skip
 
 

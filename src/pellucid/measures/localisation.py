@@ -9,7 +9,7 @@ import numpy as np
 from pellucid.core.records import Explanation, Measurement
 from pellucid.core.registry import part
 from pellucid.measures import maps as shapes
-from pellucid.measures.compared import between_methods, between_roles
+from pellucid.measures.compared import Pair, between_roles, compare
 from pellucid.measures.judged import Judged, Judgement
 
 TOLERANCE = 0.05
@@ -38,7 +38,7 @@ def localisation(judged: Judged) -> Judgement:
         ``pointing_game``, ``relevance_mass``, ``relevance_rank`` and ``iou`` per network, method and class; the same of two maps that know nothing
         (`by` ``random_smooth`` and ``centre_prior``, `model` empty); ``mask_share``, the share of the image the mask covers, which is
         what a blind map's relevance mass and rank come to. ``..._difference`` between networks (`model` ``student - teacher``,
-        ``student - base``) per method, and within a network between methods and the maps that know nothing (`by` ``grad_cam -
+        ``student - base``) per method, and within a network between each method and the maps that know nothing (`by` ``grad_cam -
         random_smooth``), with Wilcoxon's test on unit means, corrected after Holm. Per image (NaN where not
         judged): ``pointing_game/METHOD/ROLE`` and so on.
     """
@@ -72,9 +72,13 @@ def localisation(judged: Judged) -> Judgement:
         of_maps = {(role, method): per_image[f"{measure}/{method}/{role}"] for role, method in keys}
         found += between_roles(judged, measure, of_maps)
         for role in judged.roles:
-            own = {method: values for (r, method), values in of_maps.items() if r == role}
-            blind = {name: judged.on_all(values[measure]) for name, values in controls.items()}
-            found += between_methods(judged, role, measure, own | blind) if own else []
+            pairs = [
+                Pair(values, judged.on_all(unseeing[measure]), {"model": role, "by": f"{method} - {name}"})
+                for (of_role, method), values in of_maps.items()
+                for name, unseeing in controls.items()
+                if of_role == role
+            ]
+            found += compare(judged, f"{measure}_difference", pairs)
     return Judgement(found, per_image)
 
 

@@ -189,43 +189,53 @@ def find_taps(model: nn.Module, *, size: int | tuple[int, int], channels: int) -
     """
     height, width = (size, size) if isinstance(size, int) else size
     known = _KNOWN.setdefault(model, {})
-    key = (height, width, channels, hash(tuple(name for name, _ in model.named_modules())))
+    key = (height, width, channels, _make(model))
     if key not in known:
         known[key] = _dry_run(model, height, width, channels)
     return known[key]
 
 
 def ask(model: nn.Module, images: Tensor) -> Tensor:
-    """Return a network's logits [N, K] in the mode it is in, its images placed as it takes them fastest.
+    """Return a network's logits [N, K] of images [N, C, H, W], :func:`placed` as it takes them fastest, in the mode it is in."""
+    return model(placed(model, images))
 
-    On a processor most networks run 1.2 to 1.5 times as fast where a pixel's channels lie side by side in memory (channels last). One that
-    can't take images so, say because it flattens maps with ``view``, gets them as they are.
+
+def placed(model: nn.Module, images: Tensor) -> Tensor:
+    """Return images on a network's device, of its type, and in the memory layout in which it is fastest.
+
+    On a processor most networks run 1.2 to 1.5 times as fast where a pixel's channels lie side by side (channels last). One that can't
+    take images so, say because it flattens maps with ``view``, gets them as they are. The first time for each size this runs the network
+    once on two zero images, so hooks that count or replace are set afterwards.
 
     Parameters
     ----------
     model : nn.Module
     images : float Tensor [N, C, H, W]
-        Moved to the network's device and type.
     """
     images = images.to(reference(model))
     if images.device.type == "cpu" and images.dtype == torch.float32 and images.ndim == 4 and _takes_channels_last(model, images):
-        images = images.contiguous(memory_format=torch.channels_last)
-    return model(images)
+        return images.contiguous(memory_format=torch.channels_last)
+    return images
 
 
 def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
-    """Try it once for each size of image, and remember."""
+    """Try it once for each size of image and make of the network, and remember. Two images: of one, views are legal that fail of more."""
     known = _CHANNELS_LAST.setdefault(model, {})
-    size = tuple(images.shape[1:])
-    if size not in known:
+    key = (*images.shape[1:], _make(model))
+    if key not in known:
         with torch.inference_mode(False), torch.no_grad(), evaluating(model):
-            tried = torch.zeros(1, *size).contiguous(memory_format=torch.channels_last)
+            tried = torch.zeros(2, *images.shape[1:], device=images.device, dtype=images.dtype)
             try:
-                model(tried)
-                known[size] = True
+                model(tried.contiguous(memory_format=torch.channels_last))
+                known[key] = True
             except RuntimeError:
-                known[size] = False
-    return known[size]
+                known[key] = False
+    return known[key]
+
+
+def _make(model: nn.Module) -> int:
+    """Return a number that changes when modules are added or taken away."""
+    return hash(tuple(name for name, _ in model.named_modules()))
 
 
 def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, gradients: bool = False) -> Outputs:
@@ -259,8 +269,9 @@ def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, 
         refuse_inference_mode()
     found = find_taps(model, size=(images.shape[2], images.shape[3]), channels=images.shape[1])
     named = {name: found.find(name) for name in taps if name != LOGITS}
+    images = placed(model, images)
     with evaluating(model), torch.set_grad_enabled(gradients and not named), _watch(model, named, leaves=gradients) as maps:
-        logits = ask(model, images)
+        logits = model(images)
     if gradients and named and not logits.requires_grad:
         raise TapError(f"{found.network}: the logits don't depend on {' or '.join(named)} in a way that can be differentiated.")
     return Outputs(logits, dict(maps))
@@ -287,7 +298,7 @@ def run_from(model: nn.Module, image: Tensor, tap: str, maps: Tensor) -> Tensor:
         The tap is unknown.
     """
     found = find_taps(model, size=(image.shape[2], image.shape[3]), channels=image.shape[1]).find(tap)
-    calls = 0
+    image, calls = placed(model, image), 0
 
     def put(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         nonlocal calls
@@ -300,7 +311,7 @@ def run_from(model: nn.Module, image: Tensor, tap: str, maps: Tensor) -> Tensor:
     handle = model.get_submodule(found.module).register_forward_hook(put)
     try:
         with evaluating(model), torch.no_grad():
-            return ask(model, image)
+            return model(image)
     finally:
         handle.remove()
 
