@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from pellucid.explainers.eigen_cam import ambiguous, eigen_cam
+from pellucid.explainers.explain import explain
+from pellucid.measures import maps as shapes
 from pellucid.models.build import build
 
 
@@ -88,3 +90,14 @@ def test_eigen_cam_of_a_batch_equals_one_by_one(timm_network, variant):
     together = eigen_cam(model, images, tap=first, variant=variant)
     alone = torch.cat([eigen_cam(model, images[i : i + 1], tap=first, variant=variant) for i in range(4)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5 * float(alone.abs().max()))
+
+
+def test_doubtful_maps_are_counted_beside_what_is_measured_of_them():
+    """Explaining marks them, with and without another method that shares the pass; dead maps are counted as dead alone."""
+    images = torch.tensor([[3.0, -3.0], [100.0, -94.0], [100.0, -96.0], [0.0, 0.0]]).reshape(4, 1, 1, 2).repeat(1, 1, 2, 1)
+    for methods in (["eigen_cam"], ["grad_cam", "eigen_cam"]):
+        *_, found = explain(Apart(), images, methods=methods, target=[0] * 4)
+        assert found.doubtful.tolist() == [True, False, True, True] and found.dead.tolist() == [False, False, False, True]
+    assert shapes.doubt(found) == "; 2 of 4 maps doubtful: another direction is nearly as strong"
+    assert shapes.doubt(found, np.array([1, 3])) == ""
+    assert shapes.doubt(explain(Apart(), images, methods=["grad_cam"], target=[0] * 4)[0]) == ""

@@ -141,6 +141,8 @@ class Explanation:
     expected : float64 array [N] or None
         What each map should add up to, for methods that compare with baselines: the class logit of the image beyond that of the
         baselines (their mean where there are several).
+    doubtful : bool array [N] or None
+        Maps that are one of many which the method could as well have given; None for methods that know no such doubt.
     """
 
     maps: np.ndarray
@@ -154,6 +156,7 @@ class Explanation:
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     expected: np.ndarray | None = None
+    doubtful: np.ndarray | None = None
 
     def positive(self) -> np.ndarray:
         """Return the evidence for the class [N, h, w]: negative values set to 0 for class methods, else the raw map."""

@@ -8,12 +8,41 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.registry import part
-from pellucid.explainers.reading import activation_at
+from pellucid.explainers.reading import activation_at, once
 
 NEARLY = 0.05  # second singular value within 5 % of the first
 
 
-@part(signed=False, taps=True)
+def ambiguous(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor | None = None,
+    *,
+    tap: str = "last_map",
+    variant: Literal["uncentred", "centred"] = "uncentred",
+) -> Tensor:
+    """Say for which images Eigen-CAM's map is one of many: the second singular value lies within 5 % of the first.
+
+    Parameters and errors are those of :func:`eigen_cam`.
+
+    Returns
+    -------
+    bool Tensor [N]
+        True also where there is no activity at all, or where it isn't finite.
+    """
+    values = once(
+        model, images, tap, _spectrum(variant), lambda: torch.linalg.eigvalsh(_gram(_cells(activation_at(model, images, tap), variant)))
+    )
+    values, finite = values.clamp_min(0).sqrt(), torch.isfinite(activation_at(model, images, tap)).flatten(1).all(1)
+    second = values[:, -2] if values.shape[1] > 1 else torch.zeros_like(values[:, -1])
+    return (second >= (1 - NEARLY) * values[:, -1]) | ~finite
+
+
+def _spectrum(variant: str) -> str:
+    return f"eigen_cam {variant}"
+
+
+@part(signed=False, taps=True, doubtful=ambiguous)
 def eigen_cam(
     model: nn.Module,
     images: Tensor,
@@ -26,7 +55,7 @@ def eigen_cam(
 
     With the cells of a map as rows and the channels as columns of a matrix A, the map is ``A v``, v the first right singular vector. A
     singular vector has no sign of its own; this one's is such that the map correlates with the mean of the channels. Where the second
-    singular value is nearly as large as the first, the direction is an arbitrary one of many and the map with it: ask :func:`ambiguous`.
+    singular value is nearly as large as the first, the direction is an arbitrary one of many and the map with it; such maps are counted beside what is measured of them.
 
     Parameters
     ----------
@@ -65,27 +94,12 @@ def eigen_cam(
     cells = _cells(activation, variant)
     finite = torch.isfinite(cells).all(2).all(1)
     values, vectors = torch.linalg.eigh(_gram(cells))
+    once(model, images, tap, _spectrum(variant), lambda: values)  # for `ambiguous`
     leading = vectors[:, :, -1:]
     left = cells.shape[1] <= cells.shape[2]  # which singular vector was found
     maps = (leading * values[:, -1:, None].clamp_min(0).sqrt() if left else cells @ leading)[:, :, 0]
     maps = torch.where(finite[:, None], maps * _sign(maps, activation.double().mean(1).flatten(1)), torch.nan)
     return maps.unflatten(1, activation.shape[2:]).to(torch.float64 if activation.dtype == torch.float64 else torch.float32)
-
-
-def ambiguous(model: nn.Module, images: Tensor, *, tap: str = "last_map", variant: Literal["uncentred", "centred"] = "uncentred") -> Tensor:
-    """Say for which images Eigen-CAM's map is one of many: the second singular value lies within 5 % of the first.
-
-    Parameters and errors are those of :func:`eigen_cam`.
-
-    Returns
-    -------
-    bool Tensor [N]
-        True also where there is no activity at all, or where it isn't finite.
-    """
-    cells = _cells(activation_at(model, images, tap), variant)
-    values = torch.linalg.eigvalsh(_gram(cells)).clamp_min(0).sqrt()
-    second = values[:, -2] if values.shape[1] > 1 else torch.zeros_like(values[:, -1])
-    return (second >= (1 - NEARLY) * values[:, -1]) | ~torch.isfinite(cells).all(2).all(1)
 
 
 def _cells(activation: Tensor, variant: str) -> Tensor:

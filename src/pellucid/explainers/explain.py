@@ -215,6 +215,7 @@ def _explain_one(
     chosen: dict[str, dict[str, Any]] = {}  # per method: its settings with the tap that was chosen
     classes: list[np.ndarray] = []
     maps: dict[tuple[str, int], list[np.ndarray]] = {}
+    doubts: dict[tuple[str, int], list[np.ndarray]] = {}
     seconds = dict.fromkeys(explainers, 0.0)
     size, start = (0, 0), 0
     for batch in _batches(name, network, images, batch_size):
@@ -235,6 +236,9 @@ def _explain_one(
                     found = explainer(network.model, batch, which, *others, **chosen[method])
                     seconds[method] += _now(batch) - before
                     maps.setdefault((method, number), []).append(found.detach().cpu().numpy())
+                    if "doubtful" in explainer.traits:
+                        doubtful = explainer.traits["doubtful"](network.model, batch, which, **chosen[method])
+                        doubts.setdefault((method, number), []).append(doubtful.cpu().numpy())
     each = np.concatenate(classes).astype(np.int64)
     mean_colour = batch.new_zeros(1, *batch.shape[1:])  # the baseline of methods that take none and yet add up
     against = {method: mean_colour for method, explainer in explainers.items() if explainer.traits.get("complete")} | compared
@@ -245,6 +249,7 @@ def _explain_one(
             layer=chosen[method].get("tap", ""), image_size=size, signed=explainers[method].traits["signed"],
             variant=str(chosen[method].get("variant", "")), settings=chosen[method], seconds=seconds[method] / len(images),
             expected=beyond[method][np.arange(len(each)), each[:, number]] if method in beyond else None,
+            doubtful=np.concatenate(doubts[method, number]) if (method, number) in doubts else None,
         )
         for method in explainers
         for number in range(each.shape[1])

@@ -223,9 +223,10 @@ def note_on(judged: Judged, explanation: Explanation, which: np.ndarray | None =
     which = np.arange(len(judged.rows)) if which is None else which
     own = (judged.logits[explanation.model][judged.rows[which]].argmax(1) == explanation.targets[which]).mean()
     dead = int(explanation.dead[which].sum())
-    return f"of the class each map is for (the network's own prediction on {own:.0%} of images)" + (
+    said = f"of the class each map is for (the network's own prediction on {own:.0%} of images)" + (
         f"; {dead} dead maps left out" if dead else ""
     )
+    return said + shapes.doubt(explanation, which)
 
 
 def _completeness(judged: Judged, explanation: Explanation) -> Measurement:

@@ -216,8 +216,10 @@ def _rows(judged: Judged, name: str, values: np.ndarray, **facts: Any) -> list[M
 
 def _note(explanation: Explanation, dead: int) -> str:
     read = "positive part" if explanation.signed else "shifted to begin at 0"
-    return f"{read}; bilinear from {explanation.maps.shape[1]}x{explanation.maps.shape[2]}" + (
-        f"; {dead} dead maps left out" if dead else ""
+    return (
+        f"{read}; bilinear from {explanation.maps.shape[1]}x{explanation.maps.shape[2]}"
+        + (f"; {dead} dead maps left out" if dead else "")
+        + shapes.doubt(explanation)
     )
 
 

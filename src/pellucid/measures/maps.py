@@ -168,3 +168,11 @@ def _overlap(old: int, new: int) -> np.ndarray:
     low = np.maximum(edges_new[:-1, None], edges_old[None, :-1])
     high = np.minimum(edges_new[1:, None], edges_old[None, 1:])
     return np.maximum(high - low, 0.0) * new
+
+
+def doubt(explanation: Explanation, which: np.ndarray | None = None) -> str:
+    """Say how many maps that aren't dead are one of many their method could have given, "" where none is; `which` are positions looked at."""
+    if explanation.doubtful is None:
+        return ""
+    doubtful = (explanation.doubtful & ~explanation.dead)[slice(None) if which is None else which]
+    return f"; {int(doubtful.sum())} of {len(doubtful)} maps doubtful: another direction is nearly as strong" if doubtful.any() else ""

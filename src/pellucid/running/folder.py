@@ -28,7 +28,7 @@ from pellucid.core.errors import RunError, SettingError
 from pellucid.core.records import Explanation, StageRecord
 from pellucid.core.settings import Settings, parse
 
-_ARRAYS = ("maps", "targets", "expected")  # of an explanation, kept as arrays beside its other fields
+_ARRAYS = ("maps", "targets", "expected", "doubtful")  # of an explanation, kept as arrays beside its other fields
 _PLACES = {"out", "workspace", "title"}  # where a run lies doesn't make it another run
 
 
