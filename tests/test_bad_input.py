@@ -260,11 +260,11 @@ TABLE = {
     "unknown kind of split": (image_folder, [*RUN, "data.split=subjects"], ['"subjects" is no split. Did you mean "subject"?']),
     "shares too large": (image_folder, [*RUN, "data.val_share=0.5", "data.test_share=0.5"], ["leave nothing to train on"]),
     # settings
-    "unknown setting": (image_folder, [*RUN, "measure.margn=1"], ['[measure]: "margn" is no setting, nor one of measure.measures. Did you mean "margin"?']),
+    "unknown setting": (image_folder, [*RUN, "measure.margn=1"], ['[measure]: "margn" is no setting, nor one of the measures. Did you mean "margin"?']),
     "unknown section": (image_folder, [*RUN, "techer.lr=1"], ['"techer" is no section. Did you mean "teacher"?']),
     "unknown setting of a measure": (image_folder, [*RUN, 'measure.measures=["road"]', "measure.road.image=5"], ['[measure.road]: "image" is no setting. Did you mean "images"?']),
     "measure of no images": (image_folder, [*RUN, 'measure.measures=["road"]', "measure.road.images=0"], ["[measure.road] images = 0: input should be greater than or equal to 1"]),
-    "setting of a measure that isn't asked for": (image_folder, [*RUN, "measure.sanity.images=5"], ['[measure]: "sanity" is no setting, nor one of measure.measures.']),
+    "settings of no measure": (image_folder, [*RUN, "measure.santy.images=5"], ['[measure]: "santy" is no setting, nor one of the measures.']),
     "unknown data setting": (image_folder, [*RUN, "data.sise=32"], ['"sise" is no setting. Did you mean "size"?']),
     "unknown loss": (image_folder, [*RUN, "distill.loss=logit_kdd"], ['"logit_kdd" is none of the losses. Did you mean "logit_kd"?']),
     "unknown loss option": (image_folder, [*RUN, "distill.temprature=4"], ['"temprature" is no setting. Did you mean "temperature"?']),

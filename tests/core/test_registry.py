@@ -116,11 +116,13 @@ def test_parts_of_other_packages_come_in_by_entry_point(monkeypatch):
 
 
 def test_tables_of_parts_are_checked_against_the_parts_named():
-    """Each named part gets what its table holds; a table of another part, a value in place of one, and a number out of range are refused."""
-    check = partial(registry.check_tables, "measures", ["road", "performance"], where="measure", of="measures")
+    """Each named part gets what its table holds; a table of no part, a value in place of one, and a number out of range are refused."""
+    check = partial(registry.check_tables, "measures", ["road", "performance"], where="measure")
     assert check({"road": {"images": 5}}) == {"road": {"images": 5}, "performance": {}}
+    assert check({"sanity": {"images": 5}}) == {"road": {}, "performance": {}}
     for tables, words in (
-        ({"sanity": {}}, r'"sanity" is no setting, nor one of measure\.measures'),
+        ({"santy": {}, "marg": 1}, r'"santy" is no setting, nor one of the measures\..* "marg" is no setting'),
+        ({"sanity": {"images": 0}}, r"\[measure\.sanity\] images = 0"),
         ({"road": 5}, r"\[measure\] road = 5: settings of one part stand in a table, \[measure\.road\]"),
         ({"road": {"image": 5}}, r'\[measure\.road\]: "image" is no setting\. Did you mean "images"'),
         ({"road": {"images": 0}}, r"\[measure\.road\] images = 0: input should be greater than or equal to 1"),

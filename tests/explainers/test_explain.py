@@ -131,7 +131,7 @@ def test_settings_reach_the_method_and_are_recorded():
     [
         (["grad_camm"], {}, "grad_cam"), (["grad_cam"], {"grad_cam": {"tapp": "layer1"}}, r"\[explain\.grad_cam\].*tap"),
         (["average_feature_map"], {"average_feature_map": {"weights": "all"}}, "weights"),
-        (["average_feature_map"], {"grad_cam": {}}, "nor one of explain.methods"),
+        (["average_feature_map"], {"grad_kam": {}}, "nor one of the explainers"),
     ],
 )  # fmt: skip
 def test_unknown_methods_and_settings_are_refused(methods, settings, words):

@@ -35,7 +35,7 @@ def tiny(**changed):
         ({"explain__grad_cam": {"tapp": "x"}}, SettingError, r'\[explain\.grad_cam\]: "tapp" is no setting. Did you mean "tap"'),
         ({"explain__grad_cam": 3}, SettingError, r"\[explain\] grad_cam = 3: settings of one part stand in a table"),
         ({"run__seed": 10**20}, SettingError, r"\[run\] seed = 1000+: a seed has at most 64 bits"),
-        ({"explain__lime": {"x": 1}}, SettingError, r'\[explain\]: "lime" is no setting, nor one of explain\.methods'),
+        ({"explain__lime": {"x": 1}}, SettingError, r'\[explain\]: "lime" is no setting, nor one of the explainers'),
         ({"measure__measures": ["speed"]}, SettingError, '"speed" is none of the measures'),
         ({"student__model": "cnn6"}, ModelError, r'no network "cnn6"'),
         ({"student__widht": 3}, SettingError, r'\[student\]: "widht" is no setting'),

@@ -131,9 +131,9 @@ def check_options(thing: Any, given: dict[str, Any], *, where: str, also: typing
 
 
 def check_tables(
-    kind: str, names: typing.Iterable[str], tables: typing.Mapping[str, Any], *, where: str, of: str, also: typing.Iterable[str] = ()
+    kind: str, names: typing.Iterable[str], tables: typing.Mapping[str, Any], *, where: str, also: typing.Iterable[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Validate tables ``[where.PART]``, each with settings of one of the parts that `names` names.
+    """Validate tables ``[where.PART]``, each with settings of one part.
 
     Parameters
     ----------
@@ -144,8 +144,6 @@ def check_tables(
         What the section holds beyond its own settings.
     where : str
         Section name for the message, e.g. ``explain``.
-    of : str
-        The setting that names the parts, e.g. ``methods``.
     also : iterable of str
         The section's own settings, offered as near names too.
 
@@ -157,23 +155,25 @@ def check_tables(
     Raises
     ------
     SettingError
-        A table is none, or of a part that isn't named; or as :func:`check_options`; or a part's own check refuses its numbers.
+        A table is none, or of a part that doesn't exist; or as :func:`check_options`; or a part's own check refuses its numbers.
     """
-    parts = {name: get(kind, name) for name in names}
-    choices, problems, near = [*parts, *also], [], []
-    unknown = [name for name in tables if name not in parts]
+    asked = list(names)
+    choices, problems, near = [*asked, *also], [], []
+    unknown = [name for name in tables if name not in asked and name not in describe(kind)]
     for name in unknown:
         near += nearest(name, choices)
-        problems.append(f'[{where}]: "{name}" is no setting, nor one of {where}.{of}.{did_you_mean(name, choices)}')
-    flat = [name for name, given in tables.items() if name in parts and not isinstance(given, dict)]
+        problems.append(f'[{where}]: "{name}" is no setting, nor one of the {kind}.{did_you_mean(name, choices)}')
+    flat = [name for name, given in tables.items() if name not in unknown and not isinstance(given, dict)]
     problems += [f"[{where}] {name} = {tables[name]!r}: settings of one part stand in a table, [{where}.{name}]." for name in flat]
     if problems:
         raise SettingError(" ".join(problems), setting=[*unknown, *flat][0], near=near)
+    # A table whose part isn't asked for this time is checked all the same, and has no effect.
+    parts = {name: get(kind, name) for name in dict.fromkeys([*asked, *tables])}
     checked = {name: check_options(thing, tables.get(name, {}), where=f"{where}.{name}") for name, thing in parts.items()}
     for name, thing in parts.items():
         if "check" in getattr(thing, "traits", {}):
             thing.traits["check"](**{setting: default for setting, (_, default) in options(thing).items()} | checked[name])
-    return checked
+    return {name: checked[name] for name in asked}
 
 
 def check_packages(thing: Any) -> None:

@@ -154,7 +154,7 @@ def _named(networks: Networks, images: Subset | Tensor) -> dict[str, Any]:
 
 def _options(explainers: dict[str, Any], settings: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return every setting of every method, those not given at their defaults."""
-    given = registry.check_tables("explainers", explainers, settings, where="explain", of="methods")
+    given = registry.check_tables("explainers", explainers, settings, where="explain")
     return {
         method: {name: default for name, (_, default) in registry.options(explainer).items() if name != "tap"} | given[method]
         for method, explainer in explainers.items()

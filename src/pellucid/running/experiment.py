@@ -349,7 +349,7 @@ def check(settings: Settings) -> None:
         registry.check_packages(registry.get("explainers", method))
     for kind, section, of in (("explainers", "explain", "methods"), ("measures", "measure", "measures")):
         asked = getattr(settings, section)
-        registry.check_tables(kind, getattr(asked, of), asked.options, where=section, of=of, also=settings_file.section_fields(section))
+        registry.check_tables(kind, getattr(asked, of), asked.options, where=section, also=settings_file.section_fields(section))
     if settings.measure.twin and not settings.teacher.epochs:
         raise SettingError(
             "[measure] twin: with teacher.epochs = 0 the teacher is the weights as they are, and a second one would be the same. "

@@ -228,7 +228,7 @@ def gather(
 
 def _of_measures(asked: MeasureSettings) -> dict[str, dict[str, Any]]:
     """Return each measure's own settings."""
-    return registry.check_tables("measures", asked.measures, asked.options, where="measure", of="measures", also=section_fields("measure"))
+    return registry.check_tables("measures", asked.measures, asked.options, where="measure", also=section_fields("measure"))
 
 
 def judge(judged: Judged, audit: dict[str, Any]) -> Scores:
