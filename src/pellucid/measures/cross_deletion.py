@@ -34,7 +34,7 @@ def cross_deletion(judged: Judged) -> Judgement:
     Returns
     -------
     Judgement
-        ``cross_deletion``, the mean drop of the class's probability, per method: `model` ``teacher`` and ``student`` (by its own
+        ``cross_deletion``, the mean drop of the class's probability, per method, also in each class and group by who was right: `model` ``teacher`` and ``student`` (by its own
         map), ``teacher by student`` (the teacher's drop when the student's map says what goes) and ``student by teacher``; with `by`
         ``random_smooth`` the drop by a map that knows nothing. ``cross_deletion_difference``, paired: the other's map minus the
         random one (above 0: it finds what this network needs) and minus the own one, with Wilcoxon's test on unit means, corrected
@@ -57,7 +57,7 @@ def cross_deletion(judged: Judged) -> Judgement:
             own, by_other = drops[method]
             for model, values in ((scored, own), (crossed, by_other)):
                 per_image[f"cross_deletion/{method}/{model}"] = values
-                found.append(judged.mean("cross_deletion", values, model=model, by=method, source=SOURCE, reason=_left_out(pair)))
+                found += judged.means("cross_deletion", values, model=model, by=method, source=SOURCE, reason=_left_out(pair))
             compared = [
                 Pair(by_other, against, {"model": f"{crossed} - {name}", "by": method})
                 for name, against in (("random", drops[RANDOM][0]), (scored, own))

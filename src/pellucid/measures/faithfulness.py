@@ -41,7 +41,7 @@ def faithfulness(judged: Judged) -> Judgement:
     Returns
     -------
     Judgement
-        Per network, method and class: ``mask_fidelity``; ``mask_fidelity_agreement``, the share of images whose predicted class stays;
+        Per network and method, also in each class and group by who was right: ``mask_fidelity``; ``mask_fidelity_agreement``, the share of images whose predicted class stays;
         ``mask_fidelity_area``, the map's mean, for a map of ones has fidelity 1; ``mask_fidelity_top20``, with the top 20 % of pixels
         alone left sharp, at which methods of any breadth compare; ``mask_fidelity_gain``, what is left of that beyond a random map's on
         the same image: some networks bear blurring better than others, whatever the map, so networks compare by it alone. ``..._difference`` between methods (`by` ``a - b``) and between networks
@@ -207,12 +207,7 @@ def _rows(judged: Judged, role: str, explanations: list[Explanation], values: di
             if by not in values:
                 found.append(Measurement(name, None, unit=judged.unit, **facts))
                 continue
-            of_images, share = values[by][name], name == "mask_fidelity_agreement"
-            found.append(judged.mean(name, of_images, share=share, **facts))
-            for k, stratum in enumerate(judged.classes):
-                if np.isfinite(of_images[judged.targets == k]).any():
-                    among = judged.targets == k
-                    found.append(judged.mean(name, of_images, among=among, share=share, stratum=stratum, **facts))
+            found += judged.means(name, values[by][name], share=name == "mask_fidelity_agreement", **facts)
     return found
 
 

@@ -78,7 +78,7 @@ def insertion_deletion(judged: Judged, *, images: Count = 100, steps: Count = 20
     Returns
     -------
     Judgement
-        Per network, method and class: ``insertion_auc`` and ``deletion_auc``, the areas under the two curves with the blurred copy, and
+        Per network and method, also in each class and group by who was right: ``insertion_auc`` and ``deletion_auc``, the areas under the two curves with the blurred copy, and
         ``insertion_auc_mean``, ``deletion_auc_mean`` with the mean colour. ``..._difference`` between methods and between networks, as for
         ``faithfulness``. ``insertion_curve`` and ``deletion_curve``: the mean probability at each share with the blurred copy
         (`stratum` ``0 %`` to ``100 %``). Per image (NaN where not judged): ``insertion_auc/METHOD/ROLE`` and so on.

@@ -81,6 +81,20 @@ class Judged:
         """Return each image's resampling unit as a number, int64 [N]."""
         return self.images.units
 
+    @cached_property
+    def strata(self) -> dict[str, np.ndarray]:
+        """Return bool [N] each: the classes, and the images sorted by whether teacher and student were right."""
+        groups = {label: self.targets == k for k, label in enumerate(self.classes)}
+        if {"teacher", "student"} <= set(self.logits):
+            teacher, student = (self.logits[role].argmax(1) == self.targets for role in ("teacher", "student"))
+            groups |= {
+                "both right": teacher & student,
+                "only teacher right": teacher & ~student,
+                "only student right": ~teacher & student,
+                "both wrong": ~teacher & ~student,
+            }
+        return groups
+
     @property
     def unit(self) -> str:
         """Return what the resampling units are: ``subjects``, ``groups`` or ``images``."""
@@ -149,6 +163,13 @@ class Judged:
         if not kept.any():
             facts["reason"] = "; ".join(filter(None, ("undefined: no image has a value", facts.get("reason"))))
         return measurement(name, found, unit=self.unit, **facts)
+
+    def means(self, name: str, values: np.ndarray, **facts: Any) -> list[Measurement]:
+        """Measure the mean over all images and over each stratum of :attr:`strata` that has a value; parameters as of :meth:`mean`."""
+        within = {stratum: among for stratum, among in self.strata.items() if np.isfinite(values[among]).any()}
+        return [self.mean(name, values, **facts)] + [
+            self.mean(name, values, among=among, **facts | {"stratum": stratum}) for stratum, among in within.items()
+        ]
 
     def units_of(self, images: np.ndarray) -> int:
         """Return how many resampling units some images (bool [N]) belong to."""

@@ -35,7 +35,7 @@ def localisation(judged: Judged) -> Judgement:
     Returns
     -------
     Judgement
-        ``pointing_game``, ``relevance_mass``, ``relevance_rank`` and ``iou`` per network, method and class; the same of two maps that know nothing
+        ``pointing_game``, ``relevance_mass``, ``relevance_rank`` and ``iou`` per network and method, over all images and in each class and group by who was right; the same of two maps that know nothing
         (`by` ``random_smooth`` and ``centre_prior``, `model` empty); ``mask_share``, the share of the image the mask covers, which is
         what a blind map's relevance mass and rank come to. ``..._difference`` between networks (`model` ``student - teacher``,
         ``student - base``) per method, and within a network between each method and the maps that know nothing (`by` ``grad_cam -
@@ -204,14 +204,7 @@ def _values(maps: np.ndarray, masks: np.ndarray, reached: np.ndarray, usable: np
 
 
 def _rows(judged: Judged, name: str, values: np.ndarray, **facts: Any) -> list[Measurement]:
-    """Measure all images, and each class that has any."""
-    facts = {"source": SOURCES[name], "share": name == "pointing_game", **facts}
-    found = [judged.mean(name, values, **facts)]
-    for k, stratum in enumerate(judged.classes):
-        of_class = judged.targets == k
-        if np.isfinite(values[of_class]).any():
-            found.append(judged.mean(name, values, among=of_class, stratum=stratum, **facts))
-    return found
+    return judged.means(name, values, source=SOURCES[name], share=name == "pointing_game", **facts)
 
 
 def _note(explanation: Explanation, dead: int) -> str:

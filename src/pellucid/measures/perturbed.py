@@ -100,7 +100,7 @@ def by_map(judged: Judged, role: str, which: np.ndarray, ask: Ask, *, label: str
 def rows(
     judged: Judged, role: str, values: Values, which: np.ndarray, *, better: Mapping[str, Better], sources: Mapping[str, str], note: str
 ) -> list[Measurement]:
-    """Measure the mean of each name of `better` over images and in each class, by method and control, and compare the methods."""
+    """Measure the mean of each name of `better` over images and in each stratum, by method and control, and compare the methods."""
     notes = {e.method: note_on(judged, e, which) for e in judged.explanations if e.model == role}
     if not notes:
         return []
@@ -114,12 +114,7 @@ def rows(
             if by not in values:
                 found.append(Measurement(name, None, unit=judged.unit, **facts))
                 continue
-            of_images = values[by][name]
-            found.append(judged.mean(name, of_images, **facts))
-            for k, stratum in enumerate(judged.classes):
-                among = judged.targets == k
-                if np.isfinite(of_images[among]).any():
-                    found.append(judged.mean(name, of_images, among=among, stratum=stratum, **facts))
+            found += judged.means(name, values[by][name], **facts)
     for name, direction in better.items():
         found += between_methods(judged, role, name, {by: of_name[name] for by, of_name in values.items()}, better=direction)
     return found

@@ -49,7 +49,7 @@ def road(judged: Judged, *, images: Count = 100) -> Judgement:
     Returns
     -------
     Judgement
-        Per network, method and class: ``road_morf`` and ``road_lerf``, the probability with the most and the least relevant pixels
+        Per network and method, also in each class and group by who was right: ``road_morf`` and ``road_lerf``, the probability with the most and the least relevant pixels
         removed, mean over the five shares; ``road``, the second minus the first, about 0 for a map that knows nothing.
         ``..._difference`` between methods and between networks, as for ``faithfulness``. ``road_morf_curve`` and ``road_lerf_curve``: the
         probability at each share removed (`stratum` ``10 %`` and so on). Per image (NaN where not judged): ``road/METHOD/ROLE`` and so on.

@@ -66,8 +66,9 @@ def transfer(judged: Judged) -> Judgement:
             similarities[role] = judged.on_all(values["similarity"])
             per_image[f"similarity/{method}/{role}"] = similarities[role]
             for name, of_images in values.items():
-                found.append(judged.mean(name, judged.on_all(of_images), reason=note, source=SOURCES[name], **pair))
-            found += _strata(judged, similarities[role], pair)
+                facts = {"reason": note, "source": SOURCES[name], **pair}
+                everywhere = judged.on_all(of_images)
+                found += judged.means(name, everywhere, **facts) if name == "similarity" else [judged.mean(name, everywhere, **facts)]
         if teacher is not None and not shapes.too_coarse(teacher.maps):
             found += _anchors(judged, teacher, _grid(teacher, _compared(others)))
         if "student" in others and "base" in others:
@@ -183,7 +184,7 @@ def _transferred(judged: Judged, similarities: dict[str, np.ndarray], method: st
         reason = "undefined: the similarity of student or base to the teacher is"
         return [Measurement("transferred", None, unit=judged.unit, reason=reason, **facts)]
     gain = similarities["student"].astype(np.float64) - similarities["base"]
-    return [judged.mean("transferred", gain, **facts), *_strata(judged, gain, facts, name="transferred")]
+    return judged.means("transferred", gain, **facts)
 
 
 def _against_twin(judged: Judged, similarities: dict[str, np.ndarray], method: str) -> list[Measurement]:
@@ -224,24 +225,6 @@ def _gain(judged: Judged, similarities: dict[str, np.ndarray], method: str) -> M
         unit=judged.unit, share=False,
     )  # fmt: skip
     return measurement("transfer_gain", ratio, reason="1: as like the teacher as a second teacher is; 0: no more than the base", **facts)
-
-
-def _strata(judged: Judged, values: np.ndarray, facts: dict[str, Any], *, name: str = "similarity") -> list[Measurement]:
-    """Measure each class, and the images sorted by whether teacher and student were right."""
-    groups = {label: judged.targets == k for k, label in enumerate(judged.classes)}
-    if {"teacher", "student"} <= set(judged.logits):
-        teacher, student = (judged.logits[role].argmax(1) == judged.targets for role in ("teacher", "student"))
-        groups |= {
-            "both right": teacher & student,
-            "only teacher right": teacher & ~student,
-            "only student right": ~teacher & student,
-            "both wrong": ~teacher & ~student,
-        }
-    return [
-        judged.mean(name, values, among=among, **{"stratum": stratum, "source": SOURCES["similarity"], **facts})
-        for stratum, among in groups.items()
-        if np.isfinite(values[among]).any()
-    ]
 
 
 def _anchors(judged: Judged, teacher: Explanation, grid: tuple[int, int]) -> list[Measurement]:
