@@ -21,7 +21,7 @@ RECIPE = "explainers.toml"
 COSTLY = [
     'explain.methods=["grad_cam", "score_cam", "integrated_gradients", "occlusion", "gradient_shap", "kernel_shap"]',
     'measure.measures=["performance", "transfer", "cross_deletion", "faithfulness", "localisation", "insertion_deletion", "road", "explanation_time"]',
-    "explain.images=16", "measure.twin=false", "run.out=runs/explainers_costly",
+    "explain.images=48", "measure.twin=false", "run.out=runs/explainers_costly",
 ]  # fmt: skip
 RUNS = {
     "quick": ("Methods that ask a network once or twice", []),
@@ -89,7 +89,9 @@ def _judge_maps(networks: dict, data, *, maps: bool = True) -> list[dict]:
     found = [m for m in scores.measurements if m.stratum == "all"]
     for explanation in made if maps else []:
         size = (PHANTOM["size"], PHANTOM["size"])
-        peaks = np.unravel_index(shapes.to_size(shapes.readable(explanation), size).reshape(len(explanation.maps), -1).argmax(1), size)
+        peaks = np.unravel_index(
+            shapes.to_size(shapes.readable(explanation), size, explanation.centres).reshape(len(explanation.maps), -1).argmax(1), size
+        )
         on_mark = np.where(explanation.dead, np.nan, np.maximum(*peaks) < CORNER * PHANTOM["size"])
         found.append(scores.judged.mean("peak_on_mark", on_mark, share=True, model=explanation.model, by="grad_cam", better="lower"))
     return [m.to_json() for m in found]
@@ -125,8 +127,39 @@ def train_approximations() -> None:
     files.write_json(HERE / "data" / FILE.format("approximations"), {"rows": found})
 
 
+def train_centres() -> None:
+    """Judge the recipe's maps where their cells look and where they would lie if maps were cut evenly, on the same images."""
+    from pellucid.measures import maps as shapes
+    from pellucid.measures.localisation import pointing_game
+    from pellucid.running.experiment import open_experiment
+    from pellucid.stats.intervals import mean_interval, resample
+
+    with open_experiment(HERE.parent / "recipes" / RECIPE) as experiment:
+        maps, _, facts = experiment.explained
+        images = experiment.data.test[facts["rows"]]
+        found = images[np.flatnonzero(images.masks.any((1, 2)))]
+        unit, weights = found.dataset.unit_name, resample(found.targets, found.units)
+        rows = []
+        for explanation in (e for e in maps if e.centres is not None):
+            where = np.flatnonzero(images.masks.any((1, 2)))
+            placed, even = (
+                pointing_game(shapes.to_size(shapes.readable(explanation, where), found.masks.shape[1:], centres), found.masks)
+                for centres in (explanation.centres, None)
+            )
+            judged = ~explanation.dead[where]
+            figures = {
+                name: mean_interval(values[judged], weights[:, judged], units=found.units[judged], unit=unit)
+                for name, values in {"placed": placed, "even": even, "difference": placed - even}.items()
+            }
+            rows.append({
+                "role": explanation.model, "method": explanation.method, "n": figures["placed"].n_images, "units": figures["placed"].n_units, "unit": unit,
+                **{name: [m.value, m.low, m.high] for name, m in figures.items()},
+            })  # fmt: skip
+    files.write_json(HERE / "data" / FILE.format("centres"), {"rows": rows})
+
+
 PARTS = {
-    **{name: (lambda name=name: train_run(name)) for name in RUNS}, "shortcut": train_shortcut, "approximations": train_approximations,
+    **{name: (lambda name=name: train_run(name)) for name in RUNS}, "centres": train_centres, "shortcut": train_shortcut, "approximations": train_approximations,
 }  # fmt: skip
 
 
@@ -154,7 +187,7 @@ def page() -> str:
     parts += [trust(name) for name in there]
     for name in there:
         parts += run_part(name)
-    parts += shortcut() + approximations()
+    parts += placed() + shortcut() + approximations()
     missing = [name for name in PARTS if kept(name) is None]
     if missing:
         parts.append(f"Not run yet: {listing(missing, show=9)}. `python results/explainers.py --train NAME` does each.")
@@ -180,17 +213,29 @@ def trust(name: str) -> str:
     judged = [
         judge for judge in JUDGES if any(not answers[judge, role].startswith("not judged") for answers in said.values() for role in ROLES)
     ]
-    passed = {
-        role: [m for m, answers in said.items() if judged and all(answers[judge, role].startswith("yes") for judge in judged)]
-        for role in ROLES
-    }
-    sums = "; ".join(f"{role}: {', '.join(passed[role]) or 'none'}" for role in ROLES)
     heads = [f"{judge} ({role})" for judge in JUDGES for role in ROLES]
     lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     lines += [f"| {method} | " + " | ".join(answers.values()) + " |" for method, answers in said.items()]
-    return "\n".join(
-        [f"**{RUNS[name][0]}.** Methods whose maps {', '.join(f'*{judge}*' for judge in judged)}, all of it: {sums}.", "", *lines]
-    )
+    return "\n\n".join([f"**{RUNS[name][0]}.** {_in_words(said, judged)}", "\n".join(lines)])
+
+
+def _in_words(said: dict[str, dict[tuple[str, str], str]], judged: list[str]) -> str:
+    """Say for each network which methods pass every judge, and before which judge the others fail."""
+    sentences = []
+    for role in ROLES:
+        passed = [method for method, answers in said.items() if all(answers[judge, role].startswith("yes") for judge in judged)]
+        short = []
+        for judge in judged:
+            yes, no = (
+                [method for method, answers in said.items() if answers[judge, role].startswith(said_so)] for said_so in ("yes", "no:")
+            )
+            if len(yes) < len(said):
+                short.append(
+                    f"*{judge}* is shown for {len(yes)} of {len(said)}" + (f" and refuted for {listing(no, show=9)}" if no else "")
+                )
+        trusted = f"{listing(passed, show=9)} can be trusted" if passed else "no method can be trusted on every count"
+        sentences.append(f"On the {role}, {trusted}" + (f": {'; '.join(short)}." if short else "."))
+    return f"The judges asked here: {', '.join(judged)}. " + " ".join(sentences)
 
 
 def _judged(found: list[Measurement], method: str, role: str, figure: str, control: str, cut: float) -> str:
@@ -258,6 +303,23 @@ def transferred(found: list[Measurement]) -> str:
         shown = ["" if (m := cells[k]) is None else with_interval(m) if m.value is not None else undefined(m) for k in used]
         lines.append(f"| {method} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
+
+
+def placed() -> list[str]:
+    """Return what it is worth to draw maps where their cells look."""
+    content = kept("centres")
+    if content is None:
+        return []
+    lines = ["| network | method | drawn where cells look | drawn as cut evenly | difference |", "|---|---|---|---|---|"]
+    for row in content["rows"]:
+        cells = [_between(row[name], signed=name == "difference") for name in ("placed", "even", "difference")]
+        lines.append(f"| {row['role']} | {row['method']} | {' | '.join(cells)} |")
+    first = content["rows"][0]
+    return ["## Where the cells of a map look", f"{PLACED} {basis(first['n'], first['units'], first['unit'])}.", "\n".join(lines)]
+
+
+def _between(figure: list[float], *, signed: bool) -> str:
+    return ("{:+.2f} [{:+.2f}, {:+.2f}]" if signed else "{:.2f} [{:.2f}, {:.2f}]").format(*figure)
 
 
 def shortcut() -> list[str]:
@@ -346,6 +408,9 @@ training, for the others it was drawn by lot, as it was for the teacher; all are
 How to read it: a student that learnt the mark is right on the marked images and not where marks tell nothing (that needs images without the shortcut, which in
 life nobody has). Without them one can look for this: its map hits the lesion less often, or the mark more often, than that of a student for which the mark told nothing;
 and what the teacher's map shows is not what it needs, so deleting by the teacher's map takes less of its answer away than deleting by its own (below 0)."""
+PLACED = """\
+The teacher pads as TensorFlow does, so each cell of its 6x6 maps looks at a place half a cell further down and to the right than where a map that is cut
+evenly draws it (`docs/concepts/where_cells_look.md`). The small networks' cells lie evenly. Pointing game of the same maps, drawn both ways,"""
 APPROXIMATED = """\
 On the trained networks of the recipe, maps of each network's own class; 0 in `channels` is the exact form, which asks about every channel."""
 

@@ -10,6 +10,9 @@ import numpy as np
 
 ROLES = ("teacher", "base", "student")
 TWIN = "twin"  # a second teacher of another seed: how alike two teachers are says how alike a student could be
+Centres = tuple[
+    tuple[float, float], tuple[float, float]
+]  # down and across: first cell's centre, and step to the next, as shares of the image
 SMALLEST_GRID = 6  # a map of fewer cells a side says too little to be judged
 
 
@@ -143,6 +146,9 @@ class Explanation:
         baselines (their mean where there are several).
     doubtful : bool array [N] or None
         Maps that are one of many which the method could as well have given; None for methods that know no such doubt.
+    centres : ((float, float), (float, float)) or None
+        Where on the image the cells look, down and across: the first cell's centre and the step to the next, as shares of the side.
+        None where the map is cut evenly. See :mod:`pellucid.models.centres`.
     """
 
     maps: np.ndarray
@@ -157,6 +163,7 @@ class Explanation:
     seconds: float = 0.0
     expected: np.ndarray | None = None
     doubtful: np.ndarray | None = None
+    centres: Centres | None = None
 
     def positive(self) -> np.ndarray:
         """Return the evidence for the class [N, h, w]: negative values set to 0 for class methods, else the raw map."""

@@ -19,6 +19,7 @@ from pellucid.data.dataset import Subset
 from pellucid.explainers.average_feature_map import average_feature_maps
 from pellucid.explainers.baselines import prepare
 from pellucid.explainers.reading import read, sharing
+from pellucid.models.centres import find_centres
 from pellucid.models.saved import Network
 from pellucid.models.taps import ask, evaluating, find_taps, reference
 
@@ -120,6 +121,7 @@ def explain_layers(networks: Networks, images: Subset | Tensor, *, batch_size: i
             Explanation(
                 maps=np.concatenate(parts).astype(np.float32), targets=predicted, model=name, method="average_feature_map",
                 layer=layer, image_size=size, signed=False, settings={"weights": "none"}, seconds=seconds / len(images),
+                centres=find_centres(network.model, layer, size=size, channels=batch.shape[1]),
             )
             for layer, parts in maps.items()
         ]  # fmt: skip
@@ -250,6 +252,7 @@ def _explain_one(
             variant=str(chosen[method].get("variant", "")), settings=chosen[method], seconds=seconds[method] / len(images),
             expected=beyond[method][np.arange(len(each)), each[:, number]] if method in beyond else None,
             doubtful=np.concatenate(doubts[method, number]) if (method, number) in doubts else None,
+            centres=find_centres(network.model, chosen[method]["tap"], size=size, channels=batch.shape[1]) if "tap" in chosen[method] else None,
         )
         for method in explainers
         for number in range(each.shape[1])

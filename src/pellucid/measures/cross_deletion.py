@@ -108,7 +108,7 @@ def _drops(judged: Judged, scored: str, pairs: dict[str, tuple[Explanation, Expl
             random = [shapes.control(RANDOM, judged.images.rows[judged.rows[batch]], size)]
             for by, maps in (
                 (RANDOM, random),
-                *((by, [shapes.to_size(shapes.readable(e, batch), size) for e in pair]) for by, pair in pairs.items()),
+                *((by, [shapes.to_size(shapes.readable(e, batch), size, e.centres) for e in pair]) for by, pair in pairs.items()),
             ):
                 for values, of_map in zip(found[by], maps, strict=True):
                     after = probabilities(model, keep(images, blurred, 1 - shapes.top_share(of_map, TOP)))

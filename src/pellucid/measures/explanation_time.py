@@ -87,7 +87,7 @@ def _one_map(model: Any, images: Any, explanation: Explanation, which: np.ndarra
         one = slice(number, number + 1)
         raw = explainer(model, images[one], targets[one], *others, **explanation.settings)
         positive = raw.clamp_min(0) if explanation.signed else raw
-        return shapes.to_size(positive.detach().cpu().numpy(), explanation.image_size)
+        return shapes.to_size(positive.detach().cpu().numpy(), explanation.image_size, explanation.centres)
 
     return explain
 

@@ -189,7 +189,8 @@ def candidates(
     """Yield name, maps in 0-1 at input size, targets and which maps are dead: of each method, then of each control."""
     for explanation in judgeable:
         some = replace(explanation, maps=explanation.maps[batch])  # maps on the image's own grid are many: no copy of them all at once
-        yield explanation.method, shapes.to_size(shapes.to_unit(shapes.readable(some)), size), explanation.targets[batch], some.dead
+        enlarged = shapes.to_size(shapes.to_unit(shapes.readable(some)), size, explanation.centres)
+        yield explanation.method, enlarged, explanation.targets[batch], some.dead
     for name in shapes.CONTROLS:
         maps = shapes.to_unit(shapes.control(name, rows, size))
         yield name, maps, first.targets[batch], np.zeros(len(batch), bool)

@@ -186,7 +186,7 @@ def iou(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def _at_mask_size(explanation: Explanation, masks: np.ndarray) -> np.ndarray:
-    return shapes.to_size(shapes.readable(explanation), masks.shape[1:])
+    return shapes.to_size(shapes.readable(explanation), masks.shape[1:], explanation.centres)
 
 
 def _values(maps: np.ndarray, masks: np.ndarray, reached: np.ndarray, usable: np.ndarray) -> dict[str, np.ndarray]:

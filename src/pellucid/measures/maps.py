@@ -16,7 +16,9 @@ from pellucid.core.records import SMALLEST_GRID
 from pellucid.core.rng import derive, uniform
 
 if TYPE_CHECKING:
-    from pellucid.core.records import Explanation
+    from collections.abc import Sequence
+
+    from pellucid.core.records import Centres, Explanation
 
 CONTROLS = ("random_smooth", "centre_prior")
 
@@ -54,31 +56,51 @@ def to_unit(maps: np.ndarray) -> np.ndarray:
     return (maps - low) / spread
 
 
-def to_size(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def to_size(maps: np.ndarray, size: tuple[int, int], centres: Centres | None = None) -> np.ndarray:
     """Return maps at (H, W), bilinear between cell centres; averaged over the covered area where that is smaller.
+
+    Parameters
+    ----------
+    maps : float array [N, h, w]
+    size : (H, W)
+    centres : Centres or None
+        Where the cells look (:attr:`~pellucid.core.records.Explanation.centres`); None where the map is cut evenly.
 
     Returns
     -------
     float32 array [N, H, W]
+        Beyond the outermost centres the outermost cells go on.
     """
     import torch
     from torch.nn.functional import interpolate
 
+    if centres is not None:
+        down, across = (_between(*axis, old, new) for axis, old, new in zip(centres, maps.shape[1:], size, strict=True))
+        return np.einsum("ah,nhw,bw->nab", down, maps.astype(np.float64), across, optimize=True).astype(np.float32)
     tensor = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))[:, None]
     if min(tensor.shape) == 0:
         return np.zeros((len(maps), *size), np.float32)
     return interpolate(tensor, size=size, mode="bilinear", align_corners=False, antialias=True)[:, 0].numpy()
 
 
-def pool_by_area(maps: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Return maps on a coarser grid; every cell is the mean over the area it covers, parts of cells counted as parts.
+def pool_by_area(maps: np.ndarray, grid: tuple[int, int], centres: Centres | None = None) -> np.ndarray:
+    """Return maps on a grid that is cut evenly; every cell is the mean over the area it covers, parts of cells counted as parts.
+
+    Parameters
+    ----------
+    maps : float array [N, h, w]
+    grid : (H, W)
+        No finer than the maps.
+    centres : Centres or None
+        As of :func:`to_size`: cells meet halfway between their centres.
 
     Examples
     --------
     >>> pool_by_area(np.array([[[0.0, 3.0, 6.0]]]), (1, 2))
     array([[[1., 5.]]])
     """
-    down, across = (_overlap(old, new) for old, new in zip(maps.shape[1:], grid, strict=True))
+    places: Sequence[tuple[float, float] | None] = centres or (None, None)
+    down, across = (_overlap(old, new, at) for old, new, at in zip(maps.shape[1:], grid, places, strict=True))
     return np.einsum("ah,nhw,bw->nab", down, maps.astype(np.float64), across, optimize=True)
 
 
@@ -162,12 +184,20 @@ def control(name: str, rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return random_smooth(rows, size) if name == "random_smooth" else centre_prior(len(rows), size)
 
 
-def _overlap(old: int, new: int) -> np.ndarray:
+def _overlap(old: int, new: int, centres: tuple[float, float] | None) -> np.ndarray:
     """Return float64 [new, old]: the share of each new cell that each old cell covers; rows add up to 1."""
-    edges_old, edges_new = np.arange(old + 1) / old, np.arange(new + 1) / new
+    first, step = centres or (0.5 / old, 1 / old)
+    edges_old, edges_new = first + (np.arange(old + 1) - 0.5) * step, np.arange(new + 1) / new
+    edges_old[[0, -1]] = min(edges_old[0], 0.0), max(edges_old[-1], 1.0)  # the outermost cells reach to the image's border
     low = np.maximum(edges_new[:-1, None], edges_old[None, :-1])
     high = np.minimum(edges_new[1:, None], edges_old[None, 1:])
     return np.maximum(high - low, 0.0) * new
+
+
+def _between(first: float, step: float, old: int, new: int) -> np.ndarray:
+    """Return float64 [new, old]: how much each old cell gives to each new one, linear between their centres; rows add up to 1."""
+    place = np.clip(((np.arange(new) + 0.5) / new - first) / step, 0, old - 1)
+    return np.maximum(0.0, 1 - np.abs(place[:, None] - np.arange(old)))
 
 
 def doubt(explanation: Explanation, which: np.ndarray | None = None) -> str:

@@ -153,7 +153,7 @@ def _grid(teacher: Explanation, others: list[Explanation]) -> tuple[int, int]:
 
 
 def _on_grid(explanation: Explanation, grid: tuple[int, int]) -> np.ndarray:
-    return shapes.pool_by_area(shapes.readable(explanation), grid)
+    return shapes.pool_by_area(shapes.readable(explanation), grid, explanation.centres)
 
 
 def _compare(explanation: Explanation, teacher: Explanation, grid: tuple[int, int]) -> tuple[dict[str, np.ndarray], str]:

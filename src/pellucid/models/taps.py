@@ -189,7 +189,7 @@ def find_taps(model: nn.Module, *, size: int | tuple[int, int], channels: int) -
     """
     height, width = (size, size) if isinstance(size, int) else size
     known = _KNOWN.setdefault(model, {})
-    key = (height, width, channels, _make(model))
+    key = (height, width, channels, make_of(model))
     if key not in known:
         known[key] = _dry_run(model, height, width, channels)
     return known[key]
@@ -221,7 +221,7 @@ def placed(model: nn.Module, images: Tensor) -> Tensor:
 def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
     """Try it once for each size of image and make of the network, and remember. Two images: of one, views are legal that fail of more."""
     known = _CHANNELS_LAST.setdefault(model, {})
-    key = (*images.shape[1:], _make(model))
+    key = (*images.shape[1:], make_of(model))
     if key not in known:
         with torch.inference_mode(False), torch.no_grad(), evaluating(model):
             tried = torch.zeros(2, *images.shape[1:], device=images.device, dtype=images.dtype)
@@ -233,7 +233,7 @@ def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
     return known[key]
 
 
-def _make(model: nn.Module) -> int:
+def make_of(model: nn.Module) -> int:
     """Return a number that changes when modules are added or taken away."""
     return hash(tuple(name for name, _ in model.named_modules()))
 
@@ -270,7 +270,7 @@ def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, 
     found = find_taps(model, size=(images.shape[2], images.shape[3]), channels=images.shape[1])
     named = {name: found.find(name) for name in taps if name != LOGITS}
     images = placed(model, images)
-    with evaluating(model), torch.set_grad_enabled(gradients and not named), _watch(model, named, leaves=gradients) as maps:
+    with evaluating(model), torch.set_grad_enabled(gradients and not named), watch(model, named, leaves=gradients) as maps:
         logits = model(images)
     if gradients and named and not logits.requires_grad:
         raise TapError(f"{found.network}: the logits don't depend on {' or '.join(named)} in a way that can be differentiated.")
@@ -605,7 +605,7 @@ def _with_gradient(model: nn.Module, image: Tensor, stages: list[_Call], pooled:
     inner = [child for stage in stages for child in stage.children if child.tap is not None and _tap(child).grid == _tap(stage).grid]
     candidates = [*stages, *inner]
     taps = {str(index): _tap(call) for index, call in enumerate(candidates)} | {POOLED: pooled}
-    with torch.enable_grad(), evaluating(model), _watch(model, taps, leaves=True) as maps:
+    with torch.enable_grad(), evaluating(model), watch(model, taps, leaves=True) as maps:
         model(image)
         # A fixed direction that isn't constant: the sum of a layer norm's outputs has no gradient at all.
         direction = torch.arange(1, maps[POOLED].shape[1] + 1, device=image.device, dtype=image.dtype).cos()
@@ -652,7 +652,7 @@ def _short(module: str) -> str:
 
 
 @contextlib.contextmanager
-def _watch(model: nn.Module, taps: dict[str, Tap], *, leaves: bool) -> Iterator[dict[str, Tensor]]:
+def watch(model: nn.Module, taps: dict[str, Tap], *, leaves: bool) -> Iterator[dict[str, Tensor]]:
     """Keep tap outputs as maps [N, C, h, w] of the forward passes run inside.
 
     The network goes on with a copy made from the kept map: an activation in place can't spoil it, and gradients reach it

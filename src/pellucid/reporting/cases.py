@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.core.records import ROLES, Explanation, RunRecord
+from pellucid.measures.maps import to_size
 from pellucid.reporting.figures import maps
 from pellucid.stats.classification import softmax
 
@@ -105,7 +106,7 @@ class CaseBook:
     @cached_property
     def side(self) -> int:
         """Return how many cells a side the page keeps of a map: 64 at most, fewer where the cases would not all fit."""
-        shapes = [e.maps.shape[1:] for e in self.cases.explanations]
+        shapes = [_drawn_shape(e) for e in self.cases.explanations]
         for most in SIDES:
             cells = sum(maps.pooled(np.broadcast_to(np.float32(0), shape), most).size for shape in shapes)
             if len(self) * (cells * 4 / 3 + BESIDE) < MOST_BYTES:
@@ -169,7 +170,10 @@ class CaseBook:
         """Return one map as the page draws it, float [h, w] in multiples of its own mean, no finer than the page keeps; None if it is dead."""
         if self._dead(explanation)[row]:
             return None
-        return maps.relative(maps.pooled(explanation.maps[row], self.side))
+        single = explanation.maps[row]
+        if explanation.centres is not None:  # the page draws what it is given as cut evenly
+            single = to_size(single[None], _drawn_shape(explanation), explanation.centres)[0]
+        return maps.relative(maps.pooled(single, self.side))
 
     def _layers(self, index: int) -> tuple[list[Layer], maps.Scale | None]:
         """Return the student's layers for a case of the fixed panel, on one scale; nothing for any other case."""
@@ -257,6 +261,12 @@ def as_numbers(case: Case, *, thumbnail: bool) -> dict[str, Any]:
 def data_uri(content: bytes, kind: str) -> str:
     """Return a picture as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _drawn_shape(explanation: Explanation) -> tuple[int, int]:
+    """Return the grid on which a map is drawn: its own, or where its cells don't lie evenly one twice as fine, which blurs little."""
+    height, width = explanation.maps.shape[1:]
+    return (height, width) if explanation.centres is None else (2 * height, 2 * width)
 
 
 def _packed(places: np.ndarray | None) -> list[Any] | None:

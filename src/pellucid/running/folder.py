@@ -137,6 +137,8 @@ class RunFolder:
             about = json.loads(str(arrays.pop(name)))
             stem = name.removesuffix(".about")
             about["image_size"] = tuple(about["image_size"])
+            if about.get("centres"):
+                about["centres"] = tuple(map(tuple, about["centres"]))
             own = {name: arrays.pop(f"{stem}.{name}", None) for name in _ARRAYS}
             groups[stem.split(".")[0]].append(Explanation(**own, **about))
         return groups["map"], groups["panel"], arrays

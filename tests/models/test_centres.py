@@ -1,0 +1,106 @@
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+
+from pellucid.models.centres import find_centres
+from pellucid.models.taps import find_taps, forward_with
+
+
+def in_pixels(model: nn.Module, tap: str, size: tuple[int, int]) -> list[tuple[float, float]]:
+    """Return the first cell's centre and the step, down and across, in pixels of the image (pixel 0 has its centre at 0.5)."""
+    found = find_centres(model, tap, size=size, channels=3)
+    if found is None:
+        cells = find_taps(model, size=size, channels=3).find(tap).grid
+        return [(side / n / 2, side / n) for side, n in zip(size, cells, strict=True)]
+    return [(round(first * side, 3), round(step * side, 3)) for (first, step), side in zip(found, size, strict=True)]
+
+
+# By hand: a kernel k, padded p, with stride s takes cell i to pixel s*i + (k - 1)/2 - p; layer upon layer, plus a half for the pixel's middle.
+@pytest.mark.parametrize(
+    ("name", "tap", "size", "expected"),
+    [
+        ("resnet18", "layer4", 224, (0.5, 32)),  # every strided kernel stands on the first of two pixels
+        ("resnet18", "layer2", 96, (0.5, 8)),
+        ("resnet18", "layer4", 100, (0.5, 32)),  # also where the side is no multiple of the stride
+        ("densenet121", "denseblock2", 96, (2.5, 8)),  # two such strides, then pooling that is even-handed
+        ("vgg19_bn", "last_map", 64, (8, 16)),  # pooling alone: even
+        ("tf_efficientnet_lite0", "last_map", 192, (31.5, 32)),  # TensorFlow's padding is put after, not before
+        ("mobilenetv3_small_100", "last_map", 128, (0.5, 32)),  # with gates and hard swish
+        ("ghostnet_100", "last_map", 128, (0.5, 32)),
+        ("convnext_tiny", "last_map", 64, (16, 32)),  # patches: even
+        ("visformer_tiny", "last_map", 224, (16, 32)),  # half a pixel off of a cell of 32 counts as even
+        ("deit_tiny_patch16_224", "last_map", 224, (8, 16)),
+        ("swin_tiny_patch4_window7_224", "last_map", 224, (16, 32)),
+        ("resnetv2_50x1_bit", "last_map", 64, (0.5, 32)),  # standardised weights, padding of its own
+    ],
+)
+def test_cells_look_where_strides_and_padding_put_them(name: str, tap: str, size: int, expected: tuple[float, float]) -> None:
+    model = timm.create_model(name, num_classes=3)
+    assert in_pixels(model, tap, (size, size)) == [pytest.approx(expected, abs=0.01)] * 2
+
+
+def test_height_and_width_are_found_apart() -> None:
+    down, across = in_pixels(timm.create_model("tf_efficientnet_lite0", num_classes=2), "last_map", (96, 128))
+    assert (down, across) == (pytest.approx((31.5, 32)), pytest.approx((31.5, 32)))
+    down, across = in_pixels(torchvision.models.resnet18(), "layer4", (90, 131))
+    assert (down, across) == (pytest.approx((0.5, 32)), pytest.approx((0.5, 32)))
+
+
+class OwnNetwork(nn.Module):
+    """Functional pooling and padding, as users write them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding="same"), nn.Conv2d(8, 8, 3, stride=2)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = functional.max_pool2d(torch.relu(self.first(images)), 2)
+        maps = self.second(functional.pad(maps, (1, 0, 1, 0)))
+        return self.head(maps.mean((2, 3)))
+
+
+def test_functions_of_users_own_networks_are_seen() -> None:
+    # Pooling: 2i + 0.5. Padded ahead by one, cell j of the second convolution stands on pooled cell 2j: pixel 4j + 0.5, plus a half.
+    assert in_pixels(OwnNetwork(), "second", (32, 32)) == [pytest.approx((1.0, 4.0))] * 2
+
+
+def test_a_network_that_no_blank_is_known_of_is_drawn_as_cut_evenly() -> None:
+    class Squared(nn.Module):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return maps * maps
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), Squared(), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))  # fmt: skip
+    assert find_centres(model, "last_map", size=(32, 32), channels=3) is None
+
+
+def test_a_bright_spot_is_answered_by_the_cell_that_looks_there() -> None:
+    model = timm.create_model("resnet18", num_classes=2).eval()
+    (first, step), _ = in_pixels(model, "layer2", (128, 128))
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.abs_()  # so that a spot adds in every cell that sees it
+    image = torch.zeros(1, 3, 128, 128)
+    spot = int(first + 7 * step)  # the pixel in the middle of what cell 7 sees
+    image[..., spot, spot] = 1.0
+    seen = (forward_with(model, image, ["layer2"])["layer2"] - forward_with(model, 0 * image, ["layer2"])["layer2"])[0].abs().sum(0)
+    assert divmod(int(seen.argmax()), seen.shape[1]) == (7, 7)
+
+
+def test_mode_gradients_and_statistics_stay_as_they_were() -> None:
+    model = timm.create_model("resnet18", num_classes=2).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    find_centres(model, "layer4", size=(64, 64), channels=3)
+    assert model.training and all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_half_precision_and_inference_mode() -> None:
+    model = timm.create_model("resnet18", num_classes=2).to(torch.bfloat16)
+    with torch.inference_mode():
+        assert in_pixels(model, "layer4", (64, 64)) == [pytest.approx((0.5, 32))] * 2
