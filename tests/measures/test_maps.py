@@ -32,6 +32,33 @@ def test_to_size_interpolates_between_cell_centres():
     np.testing.assert_allclose(found[0, 0], [0.0, 0.25, 0.75, 1.0], atol=1e-7)
 
 
+def test_to_size_places_cells_where_they_look():
+    """Three cells whose centres lie at pixels 0, 2 and 4 of six (their middles at 0.5, 2.5 and 4.5), down and across."""
+    centres = ((0.5 / 6, 2 / 6), (0.5 / 6, 2 / 6))
+    one = np.array([[[0.0, 2.0, 4.0]] * 3])
+    found = shapes.to_size(one, (6, 6), centres)
+    np.testing.assert_allclose(found[0], [[0.0, 1.0, 2.0, 3.0, 4.0, 4.0]] * 6, atol=1e-6)
+    np.testing.assert_allclose(shapes.to_size(one.transpose(0, 2, 1), (6, 6), centres)[0].T, found[0], atol=1e-6)
+
+
+def test_centres_of_an_even_cut_change_nothing():
+    """Said or not said, it is the same map, enlarged and pooled."""
+    maps = np.random.default_rng(0).random((2, 6, 9))
+    even = ((0.5 / 6, 1 / 6), (0.5 / 9, 1 / 9))
+    np.testing.assert_allclose(shapes.to_size(maps, (20, 31), even), shapes.to_size(maps, (20, 31)), atol=1e-6)
+    np.testing.assert_allclose(shapes.pool_by_area(maps, (3, 4), even), shapes.pool_by_area(maps, (3, 4)), atol=1e-12)
+
+
+def test_pooling_places_cells_where_they_look():
+    """Cells meet halfway between their centres; the outermost reach to the border, or as far as the image goes."""
+    left = ((0.5, 1.0), (0.0, 0.5))  # of two cells, the first looks at the left border, the second at the middle
+    np.testing.assert_allclose(shapes.pool_by_area(np.array([[[1.0, 3.0]]]), (1, 2), left), [[[2.0, 3.0]]])
+    right = ((0.5, 1.0), (0.5, 0.5))
+    np.testing.assert_allclose(shapes.pool_by_area(np.array([[[1.0, 3.0]]]), (1, 2), right), [[[1.0, 2.0]]])
+    beyond = ((0.5, 1.0), (-1.0, 0.5))  # the first cell looks at nothing of the image
+    np.testing.assert_allclose(shapes.pool_by_area(np.array([[[1.0, 3.0]]]), (1, 2), beyond), [[[3.0, 3.0]]])
+
+
 def test_to_size_of_no_maps_is_empty():
     """No image to judge is no error."""
     assert shapes.to_size(np.zeros((0, 7, 7)), (16, 16)).shape == (0, 16, 16)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pellucid.reporting import sections
 from pellucid.reporting.cases import N_PLAIN, CaseBook, as_numbers, chosen
 from pellucid.reporting.figures import maps
 
@@ -58,6 +59,26 @@ def test_numbers_give_back_the_map(record):
     value = stored["lo"] + places / 255 * (stored["hi"] - stored["lo"])
     raw = maps.relative(book.by_key["student", "grad_cam"].maps[3])
     np.testing.assert_allclose(value, raw, atol=(stored["hi"] - stored["lo"]) / 255)
+
+
+def test_a_map_is_drawn_where_its_cells_look(record):
+    """On a grid twice as fine; and the page says how far from an even cut that is."""
+    cases, at = record.cases, next(i for i, e in enumerate(record.cases.explanations) if (e.model, e.method) == ("student", "grad_cam"))
+    height, width = cases.explanations[at].maps.shape[1:]
+    even = tuple((0.5 / cells, 1 / cells) for cells in (height, width))
+    left = (even[0], (0.0, 1 / width))  # half a cell further to the left
+    drawn = []
+    for centres in (None, even, left):
+        moved = [*cases.explanations[:at], replace(cases.explanations[at], centres=centres), *cases.explanations[at + 1 :]]
+        other = replace(record, cases=replace(cases, explanations=moved))
+        book = CaseBook(other)
+        drawn.append(book.relative(book.by_key["student", "grad_cam"], 3))
+        told = sections.explanation(other, book)["methods"][1]["where"]
+        assert ("of an even cut" in told) is (centres is not None)
+    assert drawn[0].shape == (height, width) and drawn[1].shape == drawn[2].shape == (2 * height, 2 * width)
+    unscaled = [one / np.abs(one).max() for one in drawn]
+    assert np.corrcoef(unscaled[1][:, 1:-1].ravel(), unscaled[2][:, :-2].ravel())[0, 1] > 0.999  # one fine cell is half a cell
+    assert f"{cases.explanations[at].image_size[1] / width / 2:.0f} px left" in told
 
 
 @pytest.mark.parametrize(("most", "all_of_them"), [(10_000_000, True), (420_000, False)])

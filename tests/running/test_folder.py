@@ -147,7 +147,7 @@ def test_maps_come_back_to_the_bit(folder):
         for i in range(12)
     ]  # fmt: skip
     maps[3].maps[0, 0, 0] = np.nan
-    maps[5] = replace(maps[5], expected=np.array([0.1, -2.0, 1 / 3]))
+    maps[5] = replace(maps[5], expected=np.array([0.1, -2.0, 1 / 3]), centres=((1 / 3, 0.25), (0.0, 0.1)))
     folder.write_maps(maps, maps[:1], {"rows": np.array([4, 7])})
     again, panel, facts = folder.read_maps()
     assert [found.model for found in again] == [made.model for made in maps]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.core import numbers
-from pellucid.core.records import ROLES, TWIN, Measurement, RunRecord
+from pellucid.core.records import ROLES, TWIN, Explanation, Measurement, RunRecord
 from pellucid.reporting import words
 from pellucid.reporting.cases import CaseBook
 from pellucid.reporting.figures import charts, maps
@@ -537,7 +537,20 @@ def _series(record: RunRecord, role: str, key: str, label: str) -> charts.Series
 def _where(book: CaseBook, method: str) -> str:
     """Say at which layer and on which grid each network's maps were read."""
     there = [(role, book.by_key[role, method]) for role in book.roles if (role, method) in book.by_key]
-    return "; ".join(f"{role} at {e.layer or 'the input'}, grid {maps.grid_text(e.maps.shape)}" for role, e in there)
+    return "; ".join(f"{role} at {e.layer or 'the input'}, grid {maps.grid_text(e.maps.shape)}{_moved(e)}" for role, e in there)
+
+
+def _moved(explanation: Explanation) -> str:
+    """Say how far from an even cut the cells of a map look, in pixels of the network's input, and so are drawn."""
+    if explanation.centres is None:
+        return ""
+    ways = []
+    for (first, step), cells, side, names in zip(
+        explanation.centres, explanation.maps.shape[1:], explanation.image_size, (("up", "down"), ("left", "right")), strict=True
+    ):
+        pixels = (first + (cells - 1) / 2 * step - 0.5) * side  # in the middle of the map, whose even cut has its middle at half the side
+        ways.append(f"{abs(pixels):.0f} px {names[pixels > 0]}")
+    return f" (its cells look {' and '.join(ways)} of an even cut, and are drawn there)"
 
 
 def _gain(name: str, teacher: float, student: float) -> str:
