@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 
+import numpy as np
 from foundation import HERE, RECIPES, keep, places, table
 
 from pellucid.core import files
@@ -151,12 +152,24 @@ def page() -> str:
 
 
 def as_right(there: dict[str, str]) -> str:
-    lines = ["| | student - teacher | student - base | rests on |", "|---|---|---|---|"]
+    lines = ["| | teacher | student - teacher | student - base | rests on |", "|---|---|---|---|---|"]
     for name, title in there.items():
         pair = [find(best(name), "balanced_accuracy_difference", model) for model in DIFFERENCES[:2]]
         cells = [f"{with_interval(m)}, {kept_or_not(m)}" if m else "" for m in pair]
-        lines.append(f"| {title} | {cells[0]} | {cells[1]} | {rests(pair[0])} |")
+        learnt, unsure = teacher_learnt(name)
+        lines.append(f"| {title} | {learnt} | {unsure or cells[0]} | {cells[1]} | {rests(pair[0])} |")
     return "\n".join(lines)
+
+
+def teacher_learnt(name: str) -> tuple[str, str]:
+    """Return the teacher's balanced accuracy, and why a student can't be held against it where it isn't surely better than chance."""
+    teacher = find(best(name), "balanced_accuracy", "teacher")
+    if teacher is None or teacher.low is None:
+        return "", ""
+    with np.load(HERE / "data" / f"transparency_{name}.predictions.npz") as predictions:
+        chance = 1 / len(predictions["classes"])
+    unsure = f"not judged: the teacher isn't surely better than chance ({chance:.2f})" if teacher.low <= chance else ""
+    return with_interval(teacher), unsure
 
 
 def kept_or_not(m: Measurement) -> str:
