@@ -195,9 +195,12 @@ def test_few_channels_weigh_those_that_vary_most_and_no_other(plain_parts):
         score_cam(model, images, targets, channels=-1)
 
 
-def test_bf16_stays_within_a_hundredth_of_the_largest_value():
-    """On a network of common depth; a float64 network has no half precision and stays exact."""
+@pytest.mark.parametrize("sure", [1, 1000])
+def test_bf16_stays_within_a_hundredth_of_the_largest_value(sure):
+    """On a network of common depth, also where it is as sure of its answers as trained ones; a float64 network stays exact."""
     model, images, targets = build("resnet18", n_classes=3, size=64).eval(), torch.rand(2, 3, 64, 64), torch.tensor([2, 0])
+    with torch.no_grad():
+        model.fc.weight.mul_(sure)
     exact = score_cam(model, images, targets, tap="layer2")
     near = score_cam(model, images, targets, tap="layer2", precision="bf16")
     assert near.dtype == torch.float32 and not torch.equal(near, exact)

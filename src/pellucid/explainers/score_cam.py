@@ -15,6 +15,7 @@ from pellucid.models.taps import forward_with, reference
 
 CHUNK = 4 * 224 * 224  # pixels of masked images that go through the network at once; more is slower on a processor
 ON_GPU = 8  # times as many
+HEAVY = 0.002  # of the map: a channel that makes up more is worth a pass in float32
 Variant = Literal["paper", "scale_first", "author"]
 
 
@@ -59,8 +60,9 @@ def score_cam(
         An approximation, "Faster Score-CAM": only so many channels, those whose values vary most over the map; the others weigh nothing.
         0: all. How near it comes stands in results/explainers.md.
     precision : str
-        ``bf16``: the passes of the masked images run in bfloat16, the map is summed in float32. Quicker where the processor or GPU multiplies
-        bfloat16 matrices (AMX, tensor cores), not elsewhere. A float64 network has none.
+        ``bf16``: the passes of the masked images run in bfloat16, the map is summed in float32. Channels that by this make up more than
+        0.2 % of the map each are asked about again in float32: among a few that weigh most, the softmax makes much of little errors.
+        Quicker where the processor or GPU multiplies bfloat16 matrices (AMX, tensor cores), not elsewhere. A float64 network has none.
 
     Returns
     -------
@@ -96,12 +98,21 @@ def score_cam(
     # [N, C, K]: asked once, whatever the classes
     what = f"score_cam {variant} {channels} {precision}"
     answers = once(model, images, tap, what, lambda: masked_logits(model, images, activation, used, variant=variant, precision=precision))
+    weights = _weights(answers, targets, activation, used, variant)
+    if precision == "bf16":
+        parts = weights * activation.abs().amax((2, 3))
+        heavy = used & (parts > HEAVY * parts.sum(1, keepdim=True))
+        again = masked_logits(model, images, activation, heavy, variant=variant)
+        weights = _weights(torch.where(heavy[:, :, None], again, answers), targets, activation, used, variant)
+    return full_precision(torch.einsum("nc,nchw->nhw", weights, activation))
+
+
+def _weights(answers: Tensor, targets: Tensor, activation: Tensor, used: Tensor, variant: Variant) -> Tensor:
+    """Return how much each channel weighs [N, C], from the logits [N, C, K] of the images seen through them."""
     own = targets[:, None, None].expand(-1, answers.shape[1], 1)
     if variant == "author":
-        weights = answers.softmax(2).gather(2, own)[:, :, 0].masked_fill(_constant(activation) | ~used, 0)
-    else:
-        weights = answers.gather(2, own)[:, :, 0].masked_fill(~used, -torch.inf).softmax(1)
-    return full_precision(torch.einsum("nc,nchw->nhw", weights.to(activation), activation))
+        return answers.softmax(2).gather(2, own)[:, :, 0].masked_fill(_constant(activation) | ~used, 0).to(activation)
+    return answers.gather(2, own)[:, :, 0].masked_fill(~used, -torch.inf).softmax(1).to(activation)
 
 
 def masked_logits(
@@ -113,8 +124,7 @@ def masked_logits(
     """
     images = images.to(reference(model))
     halved = torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16" and images.dtype == torch.float32)
-    with halved:
-        empty = forward_with(model, torch.zeros_like(images[:1])).logits.to(images)
+    empty = forward_with(model, torch.zeros_like(images[:1])).logits.to(images)  # never halved: often most channels are constant
     answers = empty.repeat(*activation.shape[:2], 1)
     pairs = (used & ~_constant(activation)).nonzero()  # [M, 2]: image, channel
     at_once = max(1, CHUNK * (ON_GPU if images.is_cuda else 1) // images[0, 0].numel())
