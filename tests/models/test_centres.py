@@ -77,6 +77,29 @@ def test_a_network_that_no_blank_is_known_of_is_drawn_as_cut_evenly() -> None:
     assert find_centres(model, "last_map", size=(32, 32), channels=3) is None
 
 
+def test_what_a_network_says_to_such_numbers_is_no_error() -> None:
+    class Picky(OwnNetwork):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.amax() > 0.9:
+                raise ValueError("too bright")
+            return super().forward(images)
+
+    assert find_centres(Picky(), "second", size=(32, 32), channels=3) is None
+
+
+def test_steps_that_are_no_strides_are_not_believed() -> None:
+    """Attention of a form of its own mixes the whole image into every cell: centres crowd in the middle."""
+    model = timm.create_model("efficientvit_b0", num_classes=2)
+    assert find_centres(model, "last_map", size=(224, 224), channels=3) is None
+
+
+def test_autocast_and_memory_layout_change_nothing() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert in_pixels(timm.create_model("resnet18", num_classes=2), "layer4", (64, 64)) == [pytest.approx((0.5, 32))] * 2
+    model = timm.create_model("resnet18", num_classes=2).to(memory_format=torch.channels_last)
+    assert in_pixels(model, "layer4", (64, 64)) == [pytest.approx((0.5, 32), abs=0.01)] * 2
+
+
 def test_a_bright_spot_is_answered_by_the_cell_that_looks_there() -> None:
     model = timm.create_model("resnet18", num_classes=2).eval()
     (first, step), _ = in_pixels(model, "layer2", (128, 128))

@@ -21,6 +21,7 @@ from pellucid.models.taps import evaluating, find_taps, make_of, reference, watc
 
 _SEEN = 0.1  # of a cell: less can't be seen in a map and counts as even
 _STRAIGHT = 0.01  # of a cell: centres that stand this far from equal steps are no centres
+_WHOLE = 0.05  # of a pixel: nor are they where a step is this far from a whole number of pixels
 
 
 def find_centres(model: nn.Module, tap: str, *, size: tuple[int, int], channels: int) -> Centres | None:
@@ -44,8 +45,8 @@ def find_centres(model: nn.Module, tap: str, *, size: tuple[int, int], channels:
     Returns
     -------
     Centres or None
-        None where cells lie evenly (within a tenth of a cell), and where the blank tells nothing: a compiled network, operations that no
-        blank is known of.
+        None where cells lie evenly (within a tenth of a cell), and where the blank tells nothing, as of operations that no blank is known
+        of. Where branches that meet again have other centres, the mean over all ways.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def find_centres(model: nn.Module, tap: str, *, size: tuple[int, int], channels:
     key = (*size, channels, make_of(model), found.module, found.call)
     if key not in known:
         places = _as_blank(model, tap, size, channels)
-        known[key] = None if places is None else _in_steps(places)
+        known[key] = None if places is None else _in_steps(places, size)
     return known[key]
 
 
@@ -71,29 +72,31 @@ def _as_blank(model: nn.Module, tap: str, size: tuple[int, int], channels: int) 
     """Return the centres down and across [h, w] as shares of the image, None where the network can't be run as a blank."""
     taps = {tap: find_taps(model, size=size, channels=channels).find(tap)}
     down, across = ((torch.arange(side) + 0.5) / side for side in size)
-    probes = torch.zeros(4, *size)  # nothing, one everywhere, the row's place, the column's place
+    probes = torch.zeros(4, *size, dtype=torch.float32)  # nothing, one everywhere, the row's place, the column's place
     probes[1:] = torch.stack([torch.ones(size), down[:, None].expand(size), across[None].expand(size)])
     images = probes[:, None].expand(-1, channels, -1, -1).to(reference(model).device)
-    with torch.inference_mode(False), torch.no_grad(), evaluating(model), watch(model, taps, leaves=False) as maps:
+    exactly = torch.autocast(images.device.type, enabled=False)
+    with torch.inference_mode(False), torch.no_grad(), exactly, evaluating(model), watch(model, taps, leaves=False) as maps:
         try:
             with _Blank():
                 model(images)
-        except RuntimeError:
+        except Exception:  # whatever a network makes of such numbers: its maps can still be drawn as cut evenly
             return None
     nothing, one, *places = maps[tap].double().mean(1).cpu()  # what the network adds of its own, as positions, is in all four
     return (places[0] - nothing) / (one - nothing), (places[1] - nothing) / (one - nothing)
 
 
-def _in_steps(places: tuple[Tensor, Tensor]) -> Centres | None:
-    """Return first centres and steps, None where the cells lie evenly or don't stand in equal steps."""
+def _in_steps(places: tuple[Tensor, Tensor], size: tuple[int, int]) -> Centres | None:
+    """Return first centres and steps, None where the cells lie evenly or don't stand in equal steps of whole pixels."""
     centres, even = [], True
-    for axis, place in enumerate(places):
+    for axis, (place, side) in enumerate(zip(places, size, strict=True)):
         cells = place.shape[axis]
         lines = place.movedim(axis, 0)
-        first, step = float(lines[0].mean()), float((lines[-1] - lines[0]).mean()) / (cells - 1)
-        numbers = torch.arange(cells)[:, None]
-        straight = bool(((first + step * numbers - lines).abs() <= _STRAIGHT / cells).all())  # False of NaN too
-        if not straight or step <= 0:
+        first, pixels = float(lines[0].mean()), float((lines[-1] - lines[0]).mean()) / (cells - 1) * side
+        if not 0.5 < pixels * cells / side < 2 or abs(pixels - round(pixels)) > _WHOLE:
+            return None  # less where every cell sees the whole image, as by attention of another form; nor is NaN between
+        step, numbers = round(pixels) / side, torch.arange(cells)[:, None]
+        if not bool(((first + step * numbers - lines).abs() <= _STRAIGHT / cells).all()):
             return None
         even &= bool(((first + step * numbers - (numbers + 0.5) / cells).abs() <= _SEEN / cells).all())
         centres.append((first, step))
