@@ -172,6 +172,21 @@ def test_plain_module_with_a_subset_is_refused_in_words():
         explain({"mine": network().model}, subset())
 
 
+@pytest.mark.parametrize(
+    ("images", "given"),
+    [
+        (torch.rand(3, 32, 32), r"Tensor torch.float32 \[3, 32, 32\]"),
+        (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "Tensor torch.uint8"),
+        (np.zeros((2, 3, 32, 32)), "ndarray float64"),
+        ([], "list"),
+    ],
+)
+def test_what_are_no_images_is_said(images, given):
+    """One image without its batch, bytes that nobody has normalised, arrays."""
+    with pytest.raises(ModelError, match=f"must be a Subset or a float tensor .N, C, H, W.*; given is {given}"):
+        explain(build("cnn5", n_classes=2, channels=3, size=32), images)
+
+
 def test_no_images_is_said():
     with pytest.raises(ModelError, match="no images to explain"):
         explain(network(), subset()[:0])

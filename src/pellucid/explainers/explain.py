@@ -144,6 +144,10 @@ class _Plain:
 
 def _named(networks: Networks, images: Subset | Tensor) -> dict[str, Any]:
     """Return every network under its name, with the same two methods whether it is a Network or a module."""
+    if not isinstance(images, Subset) and (not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point()):
+        kind, shape = (getattr(images, name, "") for name in ("dtype", "shape"))
+        given = f"{type(images).__name__} {kind} {list(shape)}" if shape else type(images).__name__
+        raise ModelError(f"images must be a Subset or a float tensor [N, C, H, W], normalised as the network expects; given is {given}.")
     if not len(images):
         raise ModelError("there are no images to explain.")
     if not isinstance(networks, Mapping):

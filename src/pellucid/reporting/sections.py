@@ -549,8 +549,10 @@ def _moved(explanation: Explanation) -> str:
         explanation.centres, explanation.maps.shape[1:], explanation.image_size, (("up", "down"), ("left", "right")), strict=True
     ):
         pixels = (first + (cells - 1) / 2 * step - 0.5) * side  # in the middle of the map, whose even cut has its middle at half the side
-        ways.append(f"{abs(pixels):.0f} px {names[pixels > 0]}")
-    return f" (its cells look {' and '.join(ways)} of an even cut, and are drawn there)"
+        if abs(pixels) >= 0.05:
+            ways.append(f"{f'{abs(pixels):.1f}'.removesuffix('.0')} px {names[pixels > 0]}")
+    where = f"{' and '.join(ways)} of" if ways else "beside"
+    return f" (its cells look {where} an even cut, and are drawn there)"
 
 
 def _gain(name: str, teacher: float, student: float) -> str:
