@@ -80,3 +80,17 @@ def test_other_classes_a_missing_role_and_an_unmeasured_run_are_refused(tmp_path
         compare(a, b)
     with pytest.raises(RunError, match="holds no run"):
         compare(a, tmp_path)
+
+
+def test_damaged_files_of_a_run_are_named(tmp_path):
+    """What can't be compared is said, and not left out in silence."""
+    maps = np.random.default_rng(1).normal(size=(N, 8, 8)).astype(np.float32)
+    a, b = a_run(tmp_path / "a", maps=maps), a_run(tmp_path / "b", maps=maps)
+    (b / "maps.npz").write_bytes((b / "maps.npz").read_bytes()[:200])
+    assert one(compare(a, b), "similarity", "A ~ B").reason == f"undefined: the maps of {b} are gone or damaged"
+    (b / "judgements.npz").write_bytes(b"cut off")
+    with pytest.raises(RunError, match=r"b: judgements.npz is damaged. `pellucid measure .*b` makes it anew"):
+        compare(a, b)
+    (a / "measurements.json").write_text('{"measur')
+    with pytest.raises(RunError, match=r"a: measurements.json is damaged"):
+        compare(a, b)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,17 +44,17 @@ def compare(a: Path | str, b: Path | str, *, role: str = "student") -> list[Meas
     one, other = _outputs(first, role), _outputs(second, role)
     order = _order(one, other, first, second)
     both = replace(one, logits={A: one.logits[role], B: other.logits[role][order]})
-    unit = files.read_json(first.path / "measurements.json")["measurements"][0]["unit"]
+    unit = _whole(first, "measurements.json", lambda path: files.read_json(path)["measurements"][0]["unit"])
     pool = Pool([both], [{}], split="test", unit=unit, resamples=first.settings.measure.resamples, models=(A, B), pairs=((B, A),))
     found = pool.predictions()
-    with np.load(first.path / "judgements.npz") as left, np.load(second.path / "judgements.npz") as right:
-        for key in [key for key in left.files if key in right.files and key.endswith(f"/{role}")]:
-            name, by, _ = key.split("/")
-            values = {A: left[key], B: right[key][order], DIFFERENCE: right[key][order] - left[key]}
-            found += [
-                pool.mean(Measurement(name if model != DIFFERENCE else f"{name}_difference", None, model=model, by=by), of_images, [])
-                for model, of_images in values.items()
-            ]
+    left, right = (_whole(run, "judgements.npz", _arrays) for run in (first, second))
+    for key in [key for key in left if key in right and key.endswith(f"/{role}")]:
+        name, by, _ = key.split("/")
+        values = {A: left[key], B: right[key][order], DIFFERENCE: right[key][order] - left[key]}
+        found += [
+            pool.mean(Measurement(name if model != DIFFERENCE else f"{name}_difference", None, model=model, by=by), of_images, [])
+            for model, of_images in values.items()
+        ]
     return found + _alike(pool, first, second, role, order)
 
 
@@ -63,6 +65,19 @@ def _outputs(run: RunFolder, role: str) -> Outputs:
     if role not in found.logits:
         raise RunError(f"{run.path}: has no network called {role}, only {', '.join(found.logits)}.")
     return found
+
+
+def _whole(run: RunFolder, name: str, read: Callable[[Path], Any]) -> Any:
+    """Return what `read` finds in a file of a run, which is there."""
+    found = files.unless_damaged(lambda: read(run.path / name))
+    if found is None:
+        raise RunError(f"{run.path}: {name} is damaged. `pellucid measure {run.path}` makes it anew.")
+    return found
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as content:
+        return dict(content)
 
 
 def _order(one: Outputs, other: Outputs, first: RunFolder, second: RunFolder) -> np.ndarray:
@@ -89,7 +104,10 @@ def _alike(pool: Pool, first: RunFolder, second: RunFolder, role: str, order: np
     """Return how alike both networks' maps are, by each method that both runs used."""
     left, right = (files.unless_damaged(run.read_maps) for run in (first, second))
     if left is None or right is None:
-        return []
+        lacking = " and ".join(str(run.path) for run, maps in ((first, left), (second, right)) if maps is None)
+        return [
+            Measurement("similarity", None, unit=pool.unit, model="A ~ B", reason=f"undefined: the maps of {lacking} are gone or damaged")
+        ]
     (maps_a, _, facts_a), (maps_b, _, facts_b) = left, right
     place = {int(row): i for i, row in enumerate(facts_b["rows"])}
     rows = [(i, int(row)) for i, row in enumerate(facts_a["rows"]) if int(order[row]) in place]
