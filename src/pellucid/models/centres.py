@@ -56,7 +56,7 @@ def find_centres(model: nn.Module, tap: str, *, size: tuple[int, int], channels:
     Examples
     --------
     >>> (down, step), across = find_centres(timm.create_model("resnet18"), "layer4", size=(224, 224), channels=3)
-    >>> 224 * down, 224 * step  # in pixels; cut evenly, the first cell's centre would be 16
+    >>> round(224 * down, 3), round(224 * step, 3)  # in pixels; cut evenly, the first cell would have its centre at 16
     (0.5, 32.0)
     """
     found = find_taps(model, size=size, channels=channels).find(tap)
