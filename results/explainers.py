@@ -395,8 +395,8 @@ Slices of lower-grade gliomas whose abnormality experts outlined (`lgg_mri_masks
 teaches a five-layer CNN. Every explainer of Pellucid that fits these networks stands before every judge (attention rollout needs attention, which
 neither has). A map may be trusted where three things are shown, each by an interval and not by the look of the map: it **finds the lesion** more often
 than a map that always points at the centre (pointing game), it **shows what the network needs** (removing what it marks takes the class away sooner
-than removing at random, ROAD), and it **shows what the network has learnt** (it changes when the weights are random). One training each: intervals say how far
-these test images decide, not how far another training would differ."""
+than removing at random, ROAD), and it **shows what the network has learnt** (it changes when the weights are random). Maps lie where their cells look. One training
+each: intervals say how far these test images decide, not how far another training would differ."""
 HOW_TO_READ = """\
 `randomisation` should be low, `deletion_auc` too, the others high; `mask_fidelity_gain` and `road` are 0 for a map that knows nothing; `met` is seconds an image at
 batch 1 on one thread, from the forward pass to a map as large as the image."""
