@@ -235,7 +235,7 @@ def _in_words(said: dict[str, dict[tuple[str, str], str]], judged: list[str]) ->
                 short.append(
                     f"*{judge}* is shown for {len(yes)} of {len(said)}" + (f" and refuted for {listing(no, show=9)}" if no else "")
                 )
-        trusted = f"{listing(passed, show=9)} can be trusted" if passed else "no method can be trusted on every count"
+        trusted = f"{listing(passed, show=9)} can be trusted on these counts" if passed else "no method can be trusted on every count"
         sentences.append(f"On the {role}, {trusted}" + (f": {'; '.join(short)}." if short else "."))
     return f"The judges asked here: {', '.join(judged)}. " + " ".join(sentences)
 
