@@ -34,6 +34,12 @@ def in_pixels(model: nn.Module, tap: str, size: tuple[int, int]) -> list[tuple[f
         ("visformer_tiny", "last_map", 224, (16, 32)),  # half a pixel off of a cell of 32 counts as even
         ("deit_tiny_patch16_224", "last_map", 224, (8, 16)),
         ("swin_tiny_patch4_window7_224", "last_map", 224, (16, 32)),
+        (
+            "ese_vovnet19b_dw",
+            "last_map",
+            224,
+            (28.5, 32),
+        ),  # 4i + 0.5, then thrice pooling of three pixels, whose last window reaches beyond the image
         ("resnetv2_50x1_bit", "last_map", 64, (0.5, 32)),  # standardised weights, padding of its own
     ],
 )

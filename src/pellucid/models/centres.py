@@ -128,7 +128,14 @@ def _averaged(
     ceil_mode: bool = False, *args: Any, **kwargs: Any,
 ) -> Tensor:  # fmt: skip
     del args, kwargs  # indices of maxima, or how an average counts its padding
-    return functional.avg_pool2d(_widened(input, _around(padding)), kernel_size, stride, 0, ceil_mode, False)
+    across, _, down, _ = _around(padding)
+    over = [0, 0]  # pixels that the last window would reach beyond the image
+    if ceil_mode:
+        there = [side + 2 * pad for side, pad in zip(input.shape[2:], (down, across), strict=True)]
+        steps = zip(there, _pair(kernel_size), _pair(stride or kernel_size), strict=True)
+        over = [(-(side - kernel) % step) for side, kernel, step in steps]
+    widened = _widened(input, (across, across + over[1], down, down + over[0]))
+    return functional.avg_pool2d(widened, kernel_size, stride, 0, ceil_mode, False)
 
 
 def _average(
