@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pellucid.core import files
 from pellucid.core.errors import RunError
 from pellucid.core.records import Explanation, StageRecord
 from pellucid.core.settings import Settings, parse
@@ -159,6 +160,18 @@ def test_maps_come_back_to_the_bit(folder):
         assert (made.expected is None and found.expected is None) or np.array_equal(made.expected, found.expected)
         arrays = ("maps", "targets", "expected")
         assert {k: v for k, v in vars(made).items() if k not in arrays} == {k: v for k, v in vars(found).items() if k not in arrays}
+
+
+@pytest.mark.parametrize("lost", ["rows", "map.0.maps", "map.0.targets"])
+def test_maps_of_which_a_part_is_lost_are_made_anew(folder, lost):
+    """So damage is told from maps, and nothing is drawn of it."""
+    folder.write_maps(
+        [Explanation(np.ones((2, 6, 6), np.float32), np.arange(2), "student", "fem", "x", (32, 32))], [], {"rows": np.arange(2)}
+    )
+    with np.load(folder.path / "maps.npz") as content:
+        kept = {name: values for name, values in content.items() if name != lost}
+    np.savez(folder.path / "maps.npz", **kept)
+    assert files.unless_damaged(folder.read_maps) is None
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "holds no run"), (b"[data\n", "not readable"), (b"\xff\xff", "not readable")])

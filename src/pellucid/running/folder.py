@@ -129,7 +129,7 @@ class RunFolder:
         files.write_npz(self.path / "maps.npz", arrays, kind="maps")
 
     def read_maps(self) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
-        """Return what :meth:`write_maps` kept."""
+        """Return what :meth:`write_maps` kept; a ValueError where something of it is missing."""
         with np.load(self.path / "maps.npz", allow_pickle=False) as content:
             arrays = dict(content)
         groups: dict[str, list[Explanation]] = {"map": [], "panel": []}
@@ -140,7 +140,11 @@ class RunFolder:
             if about.get("centres"):
                 about["centres"] = tuple(map(tuple, about["centres"]))
             own = {name: arrays.pop(f"{stem}.{name}", None) for name in _ARRAYS}
+            if own["maps"] is None or own["targets"] is None or len(own["maps"]) != len(own["targets"]):
+                raise ValueError(f"{stem}: maps and targets don't belong together")
             groups[stem.split(".")[0]].append(Explanation(**own, **about))
+        if "rows" not in arrays or arrays["rows"].dtype.kind != "i":
+            raise ValueError("rows: missing, or no numbers of images")
         return groups["map"], groups["panel"], arrays
 
 
