@@ -158,9 +158,12 @@ def test_address_opens_its_case(page, address):
 
 
 def test_unknown_address_is_said(page):
-    """A case that the report doesn't hold is named as such."""
-    page.evaluate("location.hash = 'case-9999'")
+    """A case that the report doesn't hold is named as such, also where another case was closed a moment before."""
+    page.evaluate("location.hash = 'case-0057'")
+    page.wait_for_selector("#large[open]")
+    page.evaluate("() => { document.querySelector('#large').close(); location.hash = 'case-9999'; }")
     page.wait_for_function("document.querySelector('#count').textContent.includes('9999')")
+    assert page.url.endswith("#case-9999")
 
 
 def test_slider_sets_the_strength_of_maps(page):

@@ -205,12 +205,14 @@
     show(next);
   }
 
+  const addressed = () => /^#case-(\d+)$/.exec(location.hash)?.[1];
+
   function follow() {
-    const match = /^#case-(\d+)$/.exec(location.hash);
-    if (!match) { if (large.open) large.close(); return; }
-    const c = byIndex.get(Number(match[1]));
+    const asked = addressed();
+    if (!asked) { if (large.open) large.close(); return; }
+    const c = byIndex.get(Number(asked));
     if (c) show(c);
-    else $("count").textContent = `Case ${match[1]} is not in this report.`;
+    else $("count").textContent = `Case ${asked} is not in this report.`;
   }
 
   large.addEventListener("keydown", (event) => {
@@ -223,8 +225,9 @@
   $("close").addEventListener("click", () => large.close());
   large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
   large.addEventListener("close", () => {
-    if (/^#case-/.test(location.hash)) history.replaceState(null, "", location.pathname + location.search);
     const last = open;
+    // The event comes a moment after the closing: an address given since is not this case's to take away.
+    if (last && Number(addressed()) === last.i) history.replaceState(null, "", location.pathname + location.search);
     open = null;
     if (last && last.card && last.card.isConnected) last.card.querySelector("a.open").focus({ preventScroll: false });
   });
