@@ -6,15 +6,14 @@ from torch import nn
 from torch.nn import functional
 
 from pellucid.models.centres import find_centres
+from pellucid.core.records import even_centres
 from pellucid.models.taps import find_taps, forward_with
 
 
 def in_pixels(model: nn.Module, tap: str, size: tuple[int, int]) -> list[tuple[float, float]]:
     """Return the first cell's centre and the step, down and across, in pixels of the image (pixel 0 has its centre at 0.5)."""
     found = find_centres(model, tap, size=size, channels=3)
-    if found is None:
-        cells = find_taps(model, size=size, channels=3).find(tap).grid
-        return [(side / n / 2, side / n) for side, n in zip(size, cells, strict=True)]
+    assert found is not None
     return [(round(first * side, 3), round(step * side, 3)) for (first, step), side in zip(found, size, strict=True)]
 
 
@@ -41,6 +40,9 @@ def in_pixels(model: nn.Module, tap: str, size: tuple[int, int]) -> list[tuple[f
             (28.5, 32),
         ),  # 4i + 0.5, then thrice pooling of three pixels, whose last window reaches beyond the image
         ("resnetv2_50x1_bit", "last_map", 64, (0.5, 32)),  # standardised weights, padding of its own
+        ("dm_nfnet_f0", "stem", 64, (3.5, 4)),  # twice with a step of two and padding put after: 2(2i + 1) + 1
+        ("resnest14d", "layer1", 96, (0.5, 4)),  # a softmax between branches
+        ("pvt_v2_b0", "last_map", 96, (0.5, 32)),  # attention to fewer keys than tokens
     ],
 )
 def test_cells_look_where_strides_and_padding_put_them(name: str, tap: str, size: int, expected: tuple[float, float]) -> None:
@@ -133,3 +135,141 @@ def test_half_precision_and_inference_mode() -> None:
     model = timm.create_model("resnet18", num_classes=2).to(torch.bfloat16)
     with torch.inference_mode():
         assert in_pixels(model, "layer4", (64, 64)) == [pytest.approx((0.5, 32))] * 2
+
+
+def headed(*layers: nn.Module, depth: int = 8) -> nn.Sequential:
+    """Return a classifier of these layers, with the pooling and linear layer that every network has."""
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(depth, 2))
+
+
+class Branches(nn.Module):
+    """Two ways, one of them by a learnt factor, as ReZero, SkipInit and LayerScale have."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.way, self.factor = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Parameter(torch.tensor(factor))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.factor * self.way(images) + functional.avg_pool2d(images, 2).repeat(1, 3, 1, 1)[:, :8]
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.0, -0.99])
+def test_learnt_factors_move_no_centre(factor: float) -> None:
+    # The convolution looks at pixel 2i, which is place 0.5 of the first cell, the pooling at 1: their mean.
+    assert in_pixels(headed(Branches(factor)), "0", (32, 32)) == [pytest.approx((0.75, 2.0))] * 2
+
+
+class Maxima(nn.Module):
+    """The largest of each window in another way than by ``max_pool2d`` alone."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        height, width = maps.shape[2:]
+        if self.how == "adaptive":
+            return functional.adaptive_max_pool2d(maps, (height // 2, width // 2))
+        if self.how == "indices":
+            return functional.max_pool2d(maps, 2, return_indices=True)[0]
+        if self.how == "dilated":
+            return functional.max_pool2d(maps, 2, stride=2, dilation=2)
+        windows = maps.unflatten(2, (height // 2, 2)).unflatten(4, (width // 2, 2))
+        return windows.amax((3, 5)) if self.how == "amax" else windows.flatten(5).transpose(3, 4).flatten(4).topk(1)[0][..., 0]
+
+
+@pytest.mark.parametrize(("how", "first"), [("adaptive", 1.0), ("indices", 1.0), ("dilated", 1.5), ("amax", None), ("topk", None)])
+def test_a_maximum_looks_at_its_windows_middle_or_is_not_known(how: str, first: float | None) -> None:
+    model = headed(nn.Conv2d(3, 8, 3, padding=1), Maxima(how), nn.Conv2d(8, 8, 1))
+    if first is None:
+        assert find_centres(model, "last_map", size=(32, 32), channels=3) is None
+    else:
+        assert in_pixels(model, "last_map", (32, 32)) == [pytest.approx((first, 2.0))] * 2
+
+
+class Context(nn.Module):
+    """Adds to every place what is gathered from the whole image."""
+
+    def __init__(self, gather: str) -> None:
+        super().__init__()
+        self.gather = gather
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        if self.gather == "attention":
+            weights = maps.mean(1, keepdim=True).flatten(2).softmax(-1)  # [N, 1, places]
+            return maps + (maps.flatten(2) * weights).sum(-1)[..., None, None]
+        if self.gather == "pool":
+            return maps + functional.adaptive_avg_pool2d(maps, 1)
+        return maps + maps.mean((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("gather", ["mean", "pool", "attention"])
+def test_what_is_gathered_from_the_whole_image_moves_no_centre(gather: str) -> None:
+    model = headed(nn.Conv2d(3, 8, 3, stride=4, padding=1), Context(gather), nn.Conv2d(8, 8, 1))
+    assert in_pixels(model, "last_map", (32, 32)) == [pytest.approx((0.5, 4.0))] * 2
+
+
+def test_layers_that_mix_all_places_are_not_believed() -> None:
+    assert find_centres(timm.create_model("mixer_s32_224", num_classes=2), "last_map", size=(224, 224), channels=3) is None
+
+
+def test_even_and_unknown_are_two_things() -> None:
+    assert find_centres(timm.create_model("vgg11", num_classes=2), "last_map", size=(64, 64), channels=3) == even_centres((4, 4))
+    assert find_centres(timm.create_model("hrnet_w18_small", num_classes=2), "last_map", size=(64, 64), channels=3) is None
+
+
+def test_a_network_that_was_changed_is_looked_at_anew() -> None:
+    """As people make an ImageNet network one for small images: strides changed, or modules replaced by others of the same name."""
+    model = torchvision.models.resnet18(num_classes=2)
+    assert in_pixels(model, "layer1", (64, 64)) == [pytest.approx((0.5, 4.0))] * 2
+    model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    assert in_pixels(model, "layer1", (64, 64)) == [pytest.approx((0.5, 1.0))] * 2
+    assert find_taps(model, size=64, channels=3).find("layer1").grid == (64, 64)
+    model.conv1.stride = (2, 2)
+    assert in_pixels(model, "layer1", (64, 64)) == [pytest.approx((0.5, 2.0))] * 2
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_forward_passes_of_any_habit_are_no_error(summed: bool) -> None:
+    class Habits(OwnNetwork):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if summed:
+                return super().forward(images.sum(0, keepdim=True)).expand(len(images), -1)
+            return super().forward(images.double() if images.mean() > 0.2 and len(images) > 2 else images)
+
+    assert find_centres(Habits(), "second", size=(32, 32), channels=3) is None or not summed
+
+
+def test_a_run_as_a_blank_leaves_no_trace() -> None:
+    """What a network keeps between passes, its buffers, its draws and its owner's hooks know nothing of it."""
+
+    class Keeping(OwnNetwork):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+            self.last = None
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.seen += len(images)
+            self.last = images
+            return super().forward(functional.dropout(images, 0.5, training=True))
+
+    model, heard = Keeping(), []
+    find_taps(model, size=32, channels=3)
+    model.first.register_forward_hook(lambda *_: heard.append(1))
+    seen, last, state = float(model.seen), model.last, torch.get_rng_state()
+    find_centres(model, "second", size=(32, 32), channels=3)
+    assert (float(model.seen), model.last is last, heard) == (seen, True, [])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_defaults_of_type_and_device_change_nothing() -> None:
+    model = timm.create_model("resnet18", num_classes=2)
+    find_taps(model, size=224, channels=3)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert in_pixels(model, "layer4", (224, 224)) == [pytest.approx((0.5, 32))] * 2
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        assert in_pixels(model, "layer4", (96, 96)) == [pytest.approx((0.5, 32))] * 2

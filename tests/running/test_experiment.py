@@ -13,7 +13,7 @@ import pytest
 from pellucid.core.errors import GuardError, ModelError, SettingError, TapError, WeightsError
 from pellucid.core.settings import parse
 from pellucid.explainers.explain import explain
-from pellucid.running import experiment
+from pellucid.running import record
 from pellucid.running.experiment import Experiment, check, evenly, open_experiment
 from whole_run import TINY, differences, finished
 
@@ -250,8 +250,8 @@ def test_versions_of_stages_are_part_of_their_keys(never_stopped, monkeypatch, t
     shutil.copytree(never_stopped / "runs" / "tiny", copy)
     monkeypatch.setenv("PELLUCID_WORKSPACE", str(never_stopped / "ws"))
     found = []
-    for version in (experiment.VERSIONS["measure"], experiment.VERSIONS["measure"] + 1):
-        monkeypatch.setitem(experiment.VERSIONS, "measure", version)
+    for version in (record.VERSIONS["measure"], record.VERSIONS["measure"] + 1):
+        monkeypatch.setitem(record.VERSIONS, "measure", version)
         with open_experiment(copy) as opened:
             _ = opened.scores
             found.append({stage.name: stage.cached for stage in opened.stages}["measure"])

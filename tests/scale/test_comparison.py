@@ -94,3 +94,12 @@ def test_damaged_files_of_a_run_are_named(tmp_path):
     (a / "measurements.json").write_text('{"measur')
     with pytest.raises(RunError, match=r"a: measurements.json is damaged"):
         compare(a, b)
+
+
+def test_runs_that_were_judged_otherwise_are_not_mixed(tmp_path):
+    a, b = a_run(tmp_path / "a"), a_run(tmp_path / "b")
+    files.write_json(b / "measurements.json", {"measurements": [{"unit": "subjects"}], "stage_versions": {"explain": 1, "measure": 1}})
+    with pytest.raises(
+        RunError, match=r"a and .*b: were judged by versions of Pellucid that judge differently. `pellucid measure` on each"
+    ):
+        compare(a, b)

@@ -16,6 +16,12 @@ Centres = tuple[
 SMALLEST_GRID = 6  # a map of fewer cells a side says too little to be judged
 
 
+def even_centres(grid: tuple[int, int]) -> Centres:
+    """Return the centres of the cells (h, w) into which an image is cut evenly."""
+    height, width = grid
+    return (0.5 / height, 1 / height), (0.5 / width, 1 / width)
+
+
 @dataclass(frozen=True)
 class Task:
     """What is asked of a network: one class per image (``single``) or any number of them (``multi``)."""
@@ -148,7 +154,7 @@ class Explanation:
         Maps that are one of many which the method could as well have given; None for methods that know no such doubt.
     centres : ((float, float), (float, float)) or None
         Where on the image the cells look, down and across: the first cell's centre and the step to the next, as shares of the side.
-        None where the map is cut evenly. See :mod:`pellucid.models.centres`.
+        None where that isn't known, or no tap was read: then they are drawn as cut evenly. See :mod:`pellucid.models.centres`.
     """
 
     maps: np.ndarray

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pellucid.core.records import SMALLEST_GRID
+from pellucid.core.records import SMALLEST_GRID, even_centres
 from pellucid.core.rng import derive, uniform
 
 if TYPE_CHECKING:
@@ -74,9 +74,10 @@ def to_size(maps: np.ndarray, size: tuple[int, int], centres: Centres | None = N
     import torch
     from torch.nn.functional import interpolate
 
-    if centres is not None:
-        down, across = (_between(*axis, old, new) for axis, old, new in zip(centres, maps.shape[1:], size, strict=True))
-        return np.einsum("ah,nhw,bw->nab", down, maps.astype(np.float64), across, optimize=True).astype(np.float32)
+    if centres not in (None, even_centres(maps.shape[1:])):
+        for axis, new in enumerate(size):
+            maps = _between(maps, axis + 1, new, *centres[axis])
+        return maps.astype(np.float32)
     tensor = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))[:, None]
     if min(tensor.shape) == 0:
         return np.zeros((len(maps), *size), np.float32)
@@ -194,10 +195,12 @@ def _overlap(old: int, new: int, centres: tuple[float, float] | None) -> np.ndar
     return np.maximum(high - low, 0.0) * new
 
 
-def _between(first: float, step: float, old: int, new: int) -> np.ndarray:
-    """Return float64 [new, old]: how much each old cell gives to each new one, linear between their centres; rows add up to 1."""
-    place = np.clip(((np.arange(new) + 0.5) / new - first) / step, 0, old - 1)
-    return np.maximum(0.0, 1 - np.abs(place[:, None] - np.arange(old)))
+def _between(maps: np.ndarray, axis: int, new: int, first: float, step: float) -> np.ndarray:
+    """Return maps with `new` cells along an axis, cut evenly, each linear between the two old ones whose centres it lies between."""
+    place = np.clip(((np.arange(new) + 0.5) / new - first) / step, 0, maps.shape[axis] - 1)
+    low = np.floor(place).astype(int)
+    high, share = np.ceil(place).astype(int), (place - low).reshape([-1 if other == axis else 1 for other in range(3)])
+    return np.take(maps, low, axis) * (1 - share) + np.take(maps, high, axis) * share
 
 
 def doubt(explanation: Explanation, which: np.ndarray | None = None) -> str:

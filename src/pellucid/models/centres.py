@@ -7,7 +7,9 @@ TensorFlow's padding, half a cell down and right. Maps that are drawn without re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,20 +18,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from pellucid.core.records import Centres
-from pellucid.models.taps import evaluating, find_taps, make_of, reference, watch
+from pellucid.core.records import Centres, even_centres
+from pellucid.models.taps import Tap, evaluating, find_taps, make_of, reference, watch
 
 _SEEN = 0.1  # of a cell: less can't be seen in a map and counts as even
 _STRAIGHT = 0.01  # of a cell: centres that stand this far from equal steps are no centres
 _WHOLE = 0.05  # of a pixel: nor are they where a step is this far from a whole number of pixels
+_SHORT = 2  # cells: padding and its absence make a grid this much smaller or larger than its stride says
 
 
 def find_centres(model: nn.Module, tap: str, *, size: tuple[int, int], channels: int) -> Centres | None:
     """Find where on the image the cells of a tap look, from the network's geometry alone; asked again, it remembers.
 
-    The network is run once as a blank of itself: kernels weigh all alike, maxima are means, norms and activations pass on what they get,
-    tokens attend to themselves, and what is padded goes on as it began. On an image that holds each pixel's own place, every cell of every
-    layer then holds the centre of its receptive field, at the border too.
+    A copy of the network is run once as a blank of itself: kernels weigh all alike, learnt factors are 1, maxima are means, norms and
+    activations pass on what they get, tokens attend to themselves, what is gathered from the whole image adds nothing, and what is padded
+    goes on as it began. On an image that holds each pixel's own place, every cell of every layer then holds the centre of its receptive
+    field, at the border too.
 
     Parameters
     ----------
@@ -45,8 +49,8 @@ def find_centres(model: nn.Module, tap: str, *, size: tuple[int, int], channels:
     Returns
     -------
     Centres or None
-        None where cells lie evenly (within a tenth of a cell), and where the blank tells nothing, as of operations that no blank is known
-        of. Where branches that meet again have other centres, the mean over all ways.
+        Where branches that meet again have other centres, the mean over all ways. Within a tenth of a cell of an even cut, that cut. None
+        where it isn't known, as behind operations that no blank is known of.
 
     Raises
     ------
@@ -61,46 +65,77 @@ def find_centres(model: nn.Module, tap: str, *, size: tuple[int, int], channels:
     """
     found = find_taps(model, size=size, channels=channels).find(tap)
     known = _KNOWN.setdefault(model, {})
-    key = (*size, channels, make_of(model), found.module, found.call)
+    key = (*size, channels, make_of(model), found)
     if key not in known:
-        places = _as_blank(model, tap, size, channels)
+        places = _as_blank(model, found, size, channels)
         known[key] = None if places is None else _in_steps(places, size)
     return known[key]
 
 
-def _as_blank(model: nn.Module, tap: str, size: tuple[int, int], channels: int) -> tuple[Tensor, Tensor] | None:
-    """Return the centres down and across [h, w] as shares of the image, None where the network can't be run as a blank."""
-    taps = {tap: find_taps(model, size=size, channels=channels).find(tap)}
-    down, across = ((torch.arange(side) + 0.5) / side for side in size)
-    probes = torch.zeros(4, *size, dtype=torch.float32)  # nothing, one everywhere, the row's place, the column's place
-    probes[1:] = torch.stack([torch.ones(size), down[:, None].expand(size), across[None].expand(size)])
-    images = probes[:, None].expand(-1, channels, -1, -1).to(reference(model).device)
-    exactly = torch.autocast(images.device.type, enabled=False)
-    with torch.inference_mode(False), torch.no_grad(), exactly, evaluating(model), watch(model, taps, leaves=False) as maps:
-        try:
-            with _Blank():
-                model(images)
-        except Exception:  # whatever a network makes of such numbers: its maps can still be drawn as cut evenly
+def _as_blank(model: nn.Module, tap: Tap, size: tuple[int, int], channels: int) -> Tensor | None:
+    """Return float64 [4, h, w]: the centres down, across, up and back as shares of the image; None where the network can't be run as a blank."""
+    device = reference(model).device
+    precise = torch.float64 if device.type in ("cpu", "cuda") else torch.float32  # other devices have no more
+    down, across = ((torch.arange(side, device=device, dtype=precise) + 0.5) / side for side in size)
+    # Nothing, one everywhere, the row's place, the column's place, and both counted from the other end.
+    probes = torch.zeros(6, *size, device=device, dtype=precise)
+    probes[1] = 1
+    probes[2], probes[3] = down[:, None], across
+    probes[4:] = 1 - probes[2:4]
+    images = probes[:, None].repeat(1, channels, 1, 1)
+    try:
+        with _twin(model, precise) as twin, watch(twin, {tap.name: tap}, leaves=False) as maps, _Blank():
+            twin(images)
+        nothing, one, *places = maps[tap.name].double().mean(1).cpu()  # what the network adds of its own, as positions, is in all of them
+    except Exception:  # whatever a network makes of such numbers: its maps can still be drawn as cut evenly
+        return None
+    return (torch.stack(places) - nothing) / (one - nothing) if nothing.shape == tap.grid and len(places) == 4 else None
+
+
+@contextlib.contextmanager
+def _twin(model: nn.Module, precise: torch.dtype) -> Iterator[nn.Module]:
+    """Give a copy of a network whose parameters are all 1, in eval mode: what a run leaves behind in it is lost with it, and takes no draws.
+
+    A factor that is learnt, as of a branch that starts at zero, then says nothing; and parameters take no memory.
+    """
+    ones = {
+        id(p): nn.Parameter(torch.ones((), dtype=precise, device=p.device).expand(p.shape), requires_grad=False) for p in model.parameters()
+    }
+    devices = {p.device for p in model.parameters() if p.is_cuda}
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(reference(model).device.type, enabled=False):
+        twin = copy.deepcopy(model, dict(ones)).to(precise)
+        for module in twin.modules():
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                hooks.clear()  # the user's, who needn't know of this run
+        with torch.random.fork_rng(devices), evaluating(twin):
+            yield twin
+
+
+def _in_steps(places: Tensor, size: tuple[int, int]) -> Centres | None:
+    """Return first centres and steps, None where what came out can't be centres."""
+    centres, grid = [], places.shape[1:]
+    for axis, (side, cells) in enumerate(zip(size, grid, strict=True)):
+        lines = places[axis].movedim(axis, 0)  # [cells along the axis, cells across it]
+        first, last = float(lines[0].mean()), float(lines[-1].mean())
+        pixels = (last - first) / (cells - 1) * side
+        # Counted from the other end, a centre is as far from there. What takes a maximum, or multiplies places, says something else.
+        straight = (places[axis] + places[axis + 2] - 1).abs() <= _STRAIGHT / cells
+        if not bool(straight.all()) or pixels < 0.5 or abs(pixels - round(pixels)) > _WHOLE:
             return None
-    nothing, one, *places = maps[tap].double().mean(1).cpu()  # what the network adds of its own, as positions, is in all four
-    return (places[0] - nothing) / (one - nothing), (places[1] - nothing) / (one - nothing)
-
-
-def _in_steps(places: tuple[Tensor, Tensor], size: tuple[int, int]) -> Centres | None:
-    """Return first centres and steps, None where the cells lie evenly or don't stand in equal steps of whole pixels."""
-    centres, even = [], True
-    for axis, (place, side) in enumerate(zip(places, size, strict=True)):
-        cells = place.shape[axis]
-        lines = place.movedim(axis, 0)
-        first, pixels = float(lines[0].mean()), float((lines[-1] - lines[0]).mean()) / (cells - 1) * side
-        if not 0.5 < pixels * cells / side < 2 or abs(pixels - round(pixels)) > _WHOLE:
-            return None  # less where every cell sees the whole image, as by attention of another form; nor is NaN between
-        step, numbers = round(pixels) / side, torch.arange(cells)[:, None]
+        # A step is the product of all strides. It comes out smaller where each cell sees the whole image, as behind layers that mix all tokens.
+        step, numbers = round(pixels) / side, torch.arange(cells, device="cpu", dtype=places.dtype)[:, None]
+        if abs(1 / step - cells) > min(_SHORT, 0.75 * cells) or not -step / 2 <= first <= last <= 1 + step / 2:
+            return None
         if not bool(((first + step * numbers - lines).abs() <= _STRAIGHT / cells).all()):
             return None
-        even &= bool(((first + step * numbers - (numbers + 0.5) / cells).abs() <= _SEEN / cells).all())
         centres.append((first, step))
-    return None if even else (centres[0], centres[1])
+    even = even_centres((grid[0], grid[1]))
+    near = all(
+        abs(first + step * cell - (start + pace * cell)) <= _SEEN / cells
+        for (first, step), (start, pace), cells in zip(centres, even, grid, strict=True)
+        for cell in (0, cells - 1)
+    )
+    return even if near else (centres[0], centres[1])
 
 
 class _Blank(TorchFunctionMode):
@@ -120,29 +155,55 @@ def _convolved(
         input = _widened(input, (reach[1] // 2, reach[1] - reach[1] // 2, reach[0] // 2, reach[0] - reach[0] // 2))
     elif padding != "valid":
         input = _widened(input, _around(padding))
-    return func(input, _alike(weight, input), None, stride, 0, dilation, groups)
+    seen = _mean_of_windows(input.unflatten(1, (groups, -1)).mean(2), weight.shape[2:], stride, dilation)
+    return seen.repeat_interleave(len(weight) // groups, 1)
 
 
-def _averaged(
-    func: Callable[..., Tensor], input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-    ceil_mode: bool = False, *args: Any, **kwargs: Any,
-) -> Tensor:  # fmt: skip
-    del args, kwargs  # indices of maxima, or how an average counts its padding
-    across, _, down, _ = _around(padding)
-    over = [0, 0]  # pixels that the last window would reach beyond the image
-    if ceil_mode:
-        there = [side + 2 * pad for side, pad in zip(input.shape[2:], (down, across), strict=True)]
-        steps = zip(there, _pair(kernel_size), _pair(stride or kernel_size), strict=True)
-        over = [(-(side - kernel) % step) for side, kernel, step in steps]
-    widened = _widened(input, (across, across + over[1], down, down + over[0]))
-    return functional.avg_pool2d(widened, kernel_size, stride, 0, ceil_mode, False)
+def _pooled(
+    func: Callable[..., Any], input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
+) -> Any:  # fmt: skip
+    kernel, stride, pad, dilation = _pair(kernel_size), _pair(stride or kernel_size), _pair(padding), _pair(dilation)
+    over = [0, 0]  # pixels that the last window reaches beyond the padded image
+    for axis, side in enumerate(input.shape[2:]):
+        reach, there = dilation[axis] * (kernel[axis] - 1) + 1, side + 2 * pad[axis]
+        windows = (there - reach + (stride[axis] - 1 if ceil_mode else 0)) // stride[axis] + 1
+        windows -= int(ceil_mode and (windows - 1) * stride[axis] >= side + pad[axis])  # one that begins beyond the image isn't there
+        over[axis] = max((windows - 1) * stride[axis] + reach - there, 0)
+    means = _mean_of_windows(_widened(input, (pad[1], pad[1] + over[1], pad[0], pad[0] + over[0])), kernel, stride, dilation)
+    return _whereabouts(means, input)
 
 
 def _average(
     func: Callable[..., Tensor], input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     *args: Any, **kwargs: Any,
-) -> Tensor:  # fmt: skip
-    return _averaged(func, input, kernel_size, stride, padding, 1, ceil_mode)
+) -> Any:  # fmt: skip
+    return _pooled(func, input, kernel_size, stride, padding, 1, ceil_mode)
+
+
+def _with_indices(func: Callable[..., Any], input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    return _pooled(func, input, *args, **kwargs), func(input, *args, **kwargs)[1]
+
+
+def _adapted(func: Callable[..., Tensor], input: Tensor, output_size: Any, *args: Any, **kwargs: Any) -> Tensor:
+    return _whereabouts(functional.adaptive_avg_pool2d(input, output_size), input)
+
+
+def _from_everywhere(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    return torch.zeros_like(func(*args, **kwargs))  # what is gathered from the whole image, or all channels, tells no cell its place
+
+
+def _whereabouts(means: Tensor, images: Tensor) -> Tensor:
+    """Return means over windows, or zeros where one window is the whole image."""
+    return means if means.shape[2:].numel() > 1 or images.shape[2:].numel() == 1 else torch.zeros_like(means)
+
+
+def _mean_of_windows(images: Tensor, kernel: Sequence[int], stride: Any, dilation: Any) -> Tensor:
+    """Return the mean over each window of each channel, [N, C, h, w]."""
+    if max(_pair(dilation)) == 1:
+        return functional.avg_pool2d(images, tuple(kernel), stride)
+    box = torch.full((1, 1, *kernel), 1 / (kernel[0] * kernel[1]), dtype=images.dtype, device=images.device)
+    return functional.conv2d(images.flatten(0, 1)[:, None], box, None, stride, 0, dilation)[:, 0].unflatten(0, images.shape[:2])
 
 
 def _padded(func: Callable[..., Tensor], input: Tensor, pad: Sequence[int], *args: Any, **kwargs: Any) -> Tensor:
@@ -151,7 +212,7 @@ def _padded(func: Callable[..., Tensor], input: Tensor, pad: Sequence[int], *arg
 
 
 def _mixed(func: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return func(input, _alike(weight, input), None)
+    return input.mean(-1, keepdim=True).repeat_interleave(len(weight), -1)
 
 
 def _passed_on(func: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -162,19 +223,20 @@ def _open(func: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any)
     return torch.ones_like(input)
 
 
-def _to_itself(func: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _shared_out(func: Callable[..., Tensor], input: Tensor, dim: int, *args: Any, **kwargs: Any) -> Tensor:
+    if dim % input.ndim != input.ndim - 1:  # between branches, not places
+        return torch.full_like(input, 1 / input.shape[dim])
     if input.shape[-1] != input.shape[-2:][0]:
-        return func(input, *args, **kwargs)
+        return torch.zeros_like(input)
     return torch.eye(input.shape[-1], dtype=input.dtype, device=input.device).expand_as(input)
 
 
 def _own_value(func: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
-    return (value, None) if func.__name__ == "multi_head_attention_forward" else value
-
-
-def _alike(weight: Tensor, like: Tensor) -> Tensor:
-    """Return weights of this shape that take the mean."""
-    return torch.full_like(weight, 1 / weight[0].numel(), dtype=like.dtype)
+    if func.__name__ == "multi_head_attention_forward":  # [tokens, N, depth]
+        return (value if len(query) == len(value) else torch.zeros_like(query)), None
+    if query.shape[-2] != value.shape[-2]:  # fewer keys than queries: from everywhere
+        return value.new_zeros(*query.shape[:-1], value.shape[-1])
+    return value.expand(*query.shape[:-1], value.shape[-1])
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -198,9 +260,12 @@ def _widened(images: Tensor, pad: tuple[int, ...]) -> Tensor:
 
 
 _INSTEAD: dict[str, Callable[..., Any]] = {
-    "conv2d": _convolved, "linear": _mixed, "max_pool2d": _averaged, "avg_pool2d": _average, "pad": _padded,
-    "softmax": _to_itself, "scaled_dot_product_attention": _own_value, "multi_head_attention_forward": _own_value,
+    "conv2d": _convolved, "linear": _mixed, "pad": _padded,
+    "max_pool2d": _pooled, "max_pool2d_with_indices": _with_indices, "avg_pool2d": _average,
+    "adaptive_avg_pool2d": _adapted, "adaptive_max_pool2d": _adapted,
+    "softmax": _shared_out, "scaled_dot_product_attention": _own_value, "multi_head_attention_forward": _own_value,
     **dict.fromkeys(("sigmoid", "sigmoid_", "hardsigmoid"), _open),
+    **dict.fromkeys(("mean", "norm", "linalg_vector_norm"), _from_everywhere),
     **dict.fromkeys(
         (
             "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "relu", "relu_", "relu6", "hardtanh", "clamp", "clamp_min",

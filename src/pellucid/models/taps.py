@@ -234,8 +234,9 @@ def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
 
 
 def make_of(model: nn.Module) -> int:
-    """Return a number that changes when modules are added or taken away."""
-    return hash(tuple(name for name, _ in model.named_modules()))
+    """Return a number that changes when modules are added, taken away or replaced by others, or their strides, kernels and padding changed."""
+    made = [(name, type(module), vars(module)) for name, module in model.named_modules()]
+    return hash(tuple((name, kind, *(repr(has[key]) for key in _GEOMETRY if key in has)) for name, kind, has in made))
 
 
 def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, gradients: bool = False) -> Outputs:
@@ -433,6 +434,7 @@ class _Call:
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Taps]] = WeakKeyDictionary()
 _CHANNELS_LAST: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
+_GEOMETRY = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "output_size")
 _REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)  # how networks refuse an image
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.core.records import ROLES, Explanation, RunRecord
+from pellucid.core.records import ROLES, Explanation, RunRecord, even_centres
 from pellucid.measures.maps import to_size
 from pellucid.reporting.figures import maps
 from pellucid.stats.classification import softmax
@@ -171,8 +171,8 @@ class CaseBook:
         if self._dead(explanation)[row]:
             return None
         single = explanation.maps[row]
-        if explanation.centres is not None:  # the page draws what it is given as cut evenly
-            single = to_size(single[None], _drawn_shape(explanation), explanation.centres)[0]
+        if (finer := _drawn_shape(explanation)) != single.shape:  # the page draws what it is given as cut evenly
+            single = to_size(single[None], finer, explanation.centres)[0]
         return maps.relative(maps.pooled(single, self.side))
 
     def _layers(self, index: int) -> tuple[list[Layer], maps.Scale | None]:
@@ -266,7 +266,8 @@ def data_uri(content: bytes, kind: str) -> str:
 def _drawn_shape(explanation: Explanation) -> tuple[int, int]:
     """Return the grid on which a map is drawn: its own, or where its cells don't lie evenly one twice as fine, which blurs little."""
     height, width = explanation.maps.shape[1:]
-    return (height, width) if explanation.centres is None else (2 * height, 2 * width)
+    even = explanation.centres in (None, even_centres((height, width)))
+    return (height, width) if even else (2 * height, 2 * width)
 
 
 def _packed(places: np.ndarray | None) -> list[Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.core import numbers
-from pellucid.core.records import ROLES, TWIN, Explanation, Measurement, RunRecord
+from pellucid.core.records import ROLES, TWIN, Explanation, Measurement, RunRecord, even_centres
 from pellucid.reporting import words
 from pellucid.reporting.cases import CaseBook
 from pellucid.reporting.figures import charts, maps
@@ -542,8 +542,10 @@ def _where(book: CaseBook, method: str) -> str:
 
 def _moved(explanation: Explanation) -> str:
     """Say how far from an even cut the cells of a map look, in pixels of the network's input, and so are drawn."""
-    if explanation.centres is None:
+    if not explanation.layer or explanation.centres == even_centres(explanation.maps.shape[1:]):
         return ""
+    if explanation.centres is None:
+        return " (where its cells look isn't known; they are drawn as an even cut)"
     ways = []
     for (first, step), cells, side, names in zip(
         explanation.centres, explanation.maps.shape[1:], explanation.image_size, (("up", "down"), ("left", "right")), strict=True

@@ -33,7 +33,6 @@ from pellucid.running import record
 from pellucid.running.folder import RunFolder, open_run, plain
 from pellucid.running.stages import Plan, distill, gather, judge, plan, train
 
-VERSIONS = {"explain": 3, "measure": 7}  # raise by hand when the stage's results change
 N_PANEL = 20
 _PATHS = (("data", "source"), ("teacher", "weights"), ("student", "weights"))
 
@@ -204,7 +203,7 @@ class Experiment:
     @cached_property
     def _explain_key(self) -> str:
         networks = [network.fingerprint for network in self.networks.values()]
-        return fingerprint("explain", VERSIONS["explain"], self.settings.explain.model_dump(), networks, self.data.key)
+        return fingerprint("explain", record.VERSIONS["explain"], self.settings.explain.model_dump(), networks, self.data.key)
 
     @cached_property
     def scores(self) -> Scores:
@@ -212,7 +211,7 @@ class Experiment:
         maps, _, facts = self.explained
         judged = self._judged(maps, facts["rows"])
         units = self.data.dataset.resampling_units
-        key = fingerprint("measure", VERSIONS["measure"], self.settings.measure.model_dump(), self._explain_key, units)
+        key = fingerprint("measure", record.VERSIONS["measure"], self.settings.measure.model_dump(), self._explain_key, units)
         audit = self.audit
         kept = self._kept("measure", key, lambda: record.read_scores(self.folder.path, judged, audit))
         if kept is not None:

@@ -38,13 +38,14 @@ def compare(a: Path | str, b: Path | str, *, role: str = "student") -> list[Meas
     Raises
     ------
     RunError
-        A folder holds no measured run, the runs have other test images or classes, or no network of that role.
+        A folder holds no measured run, the runs were judged by versions that judge differently, they have other test images or classes, or
+        no network of that role.
     """
     first, second = open_run(a), open_run(b)
     one, other = _outputs(first, role), _outputs(second, role)
     order = _order(one, other, first, second)
     both = replace(one, logits={A: one.logits[role], B: other.logits[role][order]})
-    unit = _whole(first, "measurements.json", lambda path: files.read_json(path)["measurements"][0]["unit"])
+    unit = _unit(first, second)
     pool = Pool([both], [{}], split="test", unit=unit, resamples=first.settings.measure.resamples, models=(A, B), pairs=((B, A),))
     found = pool.predictions()
     left, right = (_whole(run, "judgements.npz", _arrays) for run in (first, second))
@@ -73,6 +74,24 @@ def _whole(run: RunFolder, name: str, read: Callable[[Path], Any]) -> Any:
     if found is None:
         raise RunError(f"{run.path}: {name} is damaged. `pellucid measure {run.path}` makes it anew.")
     return found
+
+
+def _unit(first: RunFolder, second: RunFolder) -> str:
+    """Return what both runs resample, once it is sure that they were judged alike."""
+    (unit, judged), (_, judged_other) = (
+        _whole(
+            run,
+            "measurements.json",
+            lambda path: (files.read_json(path)["measurements"][0]["unit"], files.read_json(path).get("stage_versions")),
+        )
+        for run in (first, second)
+    )
+    if judged != judged_other:
+        raise RunError(
+            f"{first.path} and {second.path}: were judged by versions of Pellucid that judge differently. "
+            "`pellucid measure` on each judges it anew, where that is needed."
+        )
+    return unit
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
