@@ -5,8 +5,8 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from pellucid.models.centres import find_centres
 from pellucid.core.records import even_centres
+from pellucid.models.centres import find_centres
 from pellucid.models.taps import find_taps, forward_with
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pellucid.core.records import even_centres
 from pellucid.reporting import sections
 from pellucid.reporting.cases import N_PLAIN, CaseBook, as_numbers, chosen
 from pellucid.reporting.figures import maps
@@ -62,23 +63,24 @@ def test_numbers_give_back_the_map(record):
 
 
 def test_a_map_is_drawn_where_its_cells_look(record):
-    """On a grid twice as fine; and the page says how far from an even cut that is."""
+    """Beside an even cut on a grid twice as fine; and the page says how far that is, or that it isn't known."""
     cases, at = record.cases, next(i for i, e in enumerate(record.cases.explanations) if (e.model, e.method) == ("student", "grad_cam"))
     height, width = cases.explanations[at].maps.shape[1:]
-    even = tuple((0.5 / cells, 1 / cells) for cells in (height, width))
-    left = (even[0], (0.0, 1 / width))  # half a cell further to the left
-    drawn = []
-    for centres in (None, even, left):
+    even = even_centres((height, width))
+    left, right = ((even[0], (first, 1 / width)) for first in (0.0, 1 / width))  # half a cell further to the left, or right
+    drawn, told = [], []
+    for centres in (None, even, left, right):
         moved = [*cases.explanations[:at], replace(cases.explanations[at], centres=centres), *cases.explanations[at + 1 :]]
         other = replace(record, cases=replace(cases, explanations=moved))
         book = CaseBook(other)
         drawn.append(book.relative(book.by_key["student", "grad_cam"], 3))
-        told = sections.explanation(other, book)["methods"][1]["where"]
-        assert ("an even cut" in told) is (centres is not None)
-    assert drawn[0].shape == (height, width) and drawn[1].shape == drawn[2].shape == (2 * height, 2 * width)
-    unscaled = [one / np.abs(one).max() for one in drawn]
-    assert np.corrcoef(unscaled[1][:, 1:-1].ravel(), unscaled[2][:, :-2].ravel())[0, 1] > 0.999  # one fine cell is half a cell
-    assert "its cells look 6 px left of an even cut" in told  # half of a cell of 12, and not at all up or down
+        told.append(sections.explanation(other, book)["methods"][1]["where"].rpartition("; student")[2])
+    assert [one.shape for one in drawn] == [(height, width)] * 2 + [(2 * height, 2 * width)] * 2
+    assert np.array_equal(drawn[0], drawn[1])
+    further_left, further_right = (one / np.abs(one).max() for one in drawn[2:])
+    assert np.corrcoef(further_left[:, :-2].ravel(), further_right[:, 2:].ravel())[0, 1] > 0.999  # two fine cells are one cell
+    assert "isn't known; they are drawn as an even cut" in told[0] and "cut" not in told[1]
+    assert "its cells look 6 px left of an even cut" in told[2]  # half of a cell of 12, and not at all up or down
 
 
 @pytest.mark.parametrize(("most", "all_of_them"), [(10_000_000, True), (420_000, False)])

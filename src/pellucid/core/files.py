@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import signal
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -94,6 +95,25 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_writable(path: Path | str) -> None:
+    """Refuse a file that can't be written, before hours are spent on what goes into it; nothing is made.
+
+    Raises
+    ------
+    StorageError
+        The path is a folder, or the folder it would lie in can't be written or made.
+    """
+    path = Path(path)
+    if not path.name or path.is_dir():
+        raise StorageError(f"{str(path)!r} is a folder. Name a file in it.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(f"{path}: can't be written ({error.strerror}). Choose a folder you may write to.") from error
 
 
 def write_bytes(path: Path | str, content: bytes, *, kind: str = "file") -> None:

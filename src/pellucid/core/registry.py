@@ -121,13 +121,20 @@ def check_options(thing: Any, given: dict[str, Any], *, where: str, also: typing
             problems.append(f'[{where}]: "{name}" is no setting.{did_you_mean(name, choices)}')
             continue
         try:
-            checked[name] = pydantic.TypeAdapter(known[name][0]).validate_python(value)
+            checked[name] = _as_type(known[name][0], value)
         except pydantic.ValidationError as error:
             wrong.append(name)
             problems.append(f"[{where}] {name} = {value!r}: {error.errors()[0]['msg'].lower()}.")
     if problems:
         raise SettingError(" ".join(problems), setting=wrong[0], near=near)
     return checked
+
+
+def _as_type(kind: Any, value: Any) -> Any:
+    import pydantic
+
+    config = pydantic.ConfigDict(allow_inf_nan=False, strict=isinstance(value, bool))  # true would count as 1
+    return pydantic.TypeAdapter(kind, config=config).validate_python(value)
 
 
 def check_tables(

@@ -13,13 +13,13 @@ from pellucid.core.errors import ModelError
 from pellucid.core.registry import part
 from pellucid.explainers.reading import full_precision
 from pellucid.explainers.targets import check_targets
-from pellucid.models.taps import Tap, Taps, attentions, find_taps, reference
+from pellucid.models.taps import Tap, Taps, attentions, find_taps, make_of, reference
 
 CHUNK = 8  # images whose attention weights are held at once: 12 blocks x 12 heads x 197 x 197 are 22 MB an image
 MOST_SPECIAL = 5  # class token and four registers
 
 
-@part(signed=True, taps=False, attention=True)
+@part(signed=True, taps=False, attention=True, suits=lambda model, image, **_: _route(model, image))
 def attention_rollout(model: nn.Module, images: Tensor, targets: Tensor, *, variant: Literal["plain", "gradient"] = "plain") -> Tensor:
     """Follow attention through all blocks: how much of each patch arrives at the tokens that the classifier reads.
 
@@ -130,7 +130,7 @@ _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], _Route]] = WeakKeyDic
 
 def _route(model: nn.Module, images: Tensor) -> _Route:
     known = _KNOWN.setdefault(model, {})
-    key = (*images.shape[1:], hash(tuple(name for name, _ in model.named_modules())))
+    key = (*images.shape[1:], make_of(model))
     if key in known:
         return known[key]
     route = _find_route(model, images)

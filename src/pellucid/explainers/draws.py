@@ -24,7 +24,7 @@ def image_seed(image: Tensor, seed: int, purpose: str) -> int:
     seed : int
     purpose : str
     """
-    pixels = image.detach().cpu().contiguous().numpy().tobytes()
+    pixels = image.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
     return derive(seed, f"{purpose} {hashlib.sha256(pixels).hexdigest()}")
 
 

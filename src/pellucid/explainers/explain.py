@@ -273,6 +273,19 @@ def _predicted(model: nn.Module, batch: Tensor, chosen: dict[str, dict[str, Any]
         return ask(model, batch).argmax(1)[:, None].cpu().numpy()
 
 
+def check_network(model: nn.Module, methods: Sequence[str], image: Tensor, *, tap: str, settings: Mapping[str, dict[str, Any]]) -> None:
+    """Refuse methods that a network can't be explained by, before it is trained or any map is made.
+
+    Parameters are those of :func:`explain`, for one image [1, C, H, W] of whatever content.
+
+    Raises
+    ------
+    SettingError, TapError, ModelError
+    """
+    explainers = {method: registry.get("explainers", method) for method in methods}
+    _with_taps("", model, image, explainers, _options(explainers, settings), tap)
+
+
 def _with_taps(
     name: str, model: nn.Module, batch: Tensor, explainers: dict[str, Any], options: dict[str, dict[str, Any]], tap: str
 ) -> dict[str, dict[str, Any]]:
@@ -280,12 +293,14 @@ def _with_taps(
     remarks = set()
     for method, explainer in explainers.items():
         chosen[method] = dict(options[method])
+        if "suits" in explainer.traits:
+            explainer.traits["suits"](model, batch[:1], **options[method])
         if explainer.traits.get("taps"):  # a network without any map can still be explained by methods that read none
             taps = find_taps(model, size=(batch.shape[2], batch.shape[3]), channels=batch.shape[1])
             place = taps.choose(options[method].get("tap", tap))
             chosen[method]["tap"] = place.name
             remarks.add(taps.remark(place))
-    for remark in sorted(remarks - {""}):
+    for remark in sorted(remarks - {""}) if name else []:
         say(f"{name}: {remark}")
     return chosen
 

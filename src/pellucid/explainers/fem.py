@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from pellucid.core.errors import SettingError
 from pellucid.core.registry import part
 from pellucid.explainers.reading import activation_at, full_precision
 
 
-@part(signed=False, taps=True)
+def check_numbers(*, k: float, **_: Any) -> None:
+    """Refuse a number that can't be, before anything is trained for it."""
+    if not 0 <= k < 100:
+        raise SettingError(f"fem: k = {k:g} must be from 0 to 100 standard deviations; 2 is usual.", setting="k")
+
+
+@part(signed=False, taps=True, check=check_numbers)
 def fem(model: nn.Module, images: Tensor, targets: Tensor | None = None, *, tap: str = "last_map", k: float = 2.0) -> Tensor:
     """Count where channels are unusually active for themselves, a channel counting by its mean.
 
@@ -37,6 +46,8 @@ def fem(model: nn.Module, images: Tensor, targets: Tensor | None = None, *, tap:
 
     Raises
     ------
+    SettingError
+        `k` is negative, or so large that no channel is ever on.
     TapError
         `tap` is unknown or has no spatial grid.
 
@@ -51,6 +62,7 @@ def fem(model: nn.Module, images: Tensor, targets: Tensor | None = None, *, tap:
     >>> tuple(fem(resnet18, torch.rand(4, 3, 64, 96), tap="layer2").shape)
     (4, 8, 12)
     """
+    check_numbers(k=k)
     features = activation_at(model, images, tap)
     features = full_precision(features)  # [N, C, h, w]
     deviation, mean = torch.std_mean(features, (2, 3), correction=0, keepdim=True)

@@ -11,6 +11,7 @@ from pellucid.core.errors import SettingError
 from pellucid.core.registry import check_packages, part
 from pellucid.explainers.baselines import fitting
 from pellucid.explainers.draws import drawing, image_seed
+from pellucid.explainers.reading import full_precision
 from pellucid.explainers.singly import image_by_image
 from pellucid.models.taps import ask, refuse_inference_mode
 
@@ -84,7 +85,7 @@ def _one(model: nn.Module, image: Tensor, target: int, baselines: Tensor, sample
     from captum.attr import GradientShap
 
     method = GradientShap(lambda batch: ask(model, batch)[:, target])
-    total = torch.zeros_like(image[0])
+    total = torch.zeros_like(full_precision(image[0]))
     with drawing(image_seed(image, seed, "gradient_shap"), image.device):
         for start in range(0, samples, CHUNK):
             count = min(CHUNK, samples - start)

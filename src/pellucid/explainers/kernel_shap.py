@@ -13,6 +13,7 @@ from pellucid.core.errors import SettingError
 from pellucid.core.registry import check_packages, part
 from pellucid.explainers.baselines import fitting
 from pellucid.explainers.draws import drawing, image_seed
+from pellucid.explainers.reading import full_precision
 from pellucid.explainers.singly import image_by_image
 from pellucid.models.taps import ask
 
@@ -141,7 +142,7 @@ def _one(model: nn.Module, image: Tensor, target: int, baseline: Tensor, samples
         return logits.cpu()
 
     try:
-        values = _shapley(worth, int(pieces.max()) + 1, samples, image_seed(image, seed, "kernel_shap")).to(image)
+        values = _shapley(worth, int(pieces.max()) + 1, samples, image_seed(image, seed, "kernel_shap")).to(full_precision(image))
     except FloatingPointError:
         return torch.full_like(image[0], torch.nan)
     areas = torch.bincount(pieces.flatten())

@@ -22,7 +22,15 @@ def check_numbers(*, window: float, stride: float, **_: Any) -> None:
         raise SettingError(problem, setting="stride")
 
 
-@part(signed=True, taps=False, check=check_numbers)
+def check_fit(model: nn.Module, image: Tensor, *, window: float, stride: float) -> None:
+    """Refuse a window that covers the whole image wherever it stands (every cell would have the same value), or is larger still."""
+    height, width = image.shape[2:]
+    rows, columns, covering = _cells(height, width, window, stride)
+    if window > min(height, width) or covering >= max(len(rows), len(columns)) - 1:
+        raise SettingError(f"occlusion: a window of {window:g} leaves nothing of an image of {height}x{width} px.", setting="window")
+
+
+@part(signed=True, taps=False, check=check_numbers, suits=check_fit)
 def occlusion(model: nn.Module, images: Tensor, targets: Tensor, *, window: float = 0.2, stride: float = 0.1) -> Tensor:
     """Cover a square of the image with the mean colour, move it along, and see by how much the class logit drops.
 
@@ -74,7 +82,8 @@ def occlusion(model: nn.Module, images: Tensor, targets: Tensor, *, window: floa
     row_windows, column_windows = (_windows(edges, covering).to(images.device) for edges in (rows, columns))
     with torch.no_grad():
         drops = image_by_image(model, images, targets, lambda image, target: _one(model, image, target, row_windows, column_windows))
-    return _spread(drops, covering)
+    with torch.autocast(drops.device.type, enabled=False):
+        return _spread(drops, covering)
 
 
 def _cells(height: int, width: int, window: float, stride: float) -> tuple[Tensor, Tensor, int]:

@@ -134,7 +134,7 @@ class Judged:
         which = np.arange(len(self.rows)) if which is None else which
         batches = [which[start : start + each] for start in range(0, len(which), each)]
         for batch in track(batches, f"{label}, {role}", each=each):
-            yield batch, to_input(self.images[self.rows[batch]].pixels, network.spec).to(reference(network.model))
+            yield batch, to_input(self.images[self.rows[batch]].pixels, network.spec).to(reference(network.model).device)
 
     def on_all(self, explained: np.ndarray) -> np.ndarray:
         """Spread values of the explained images [E] over all images, NaN elsewhere: float64 [N]."""

@@ -28,6 +28,7 @@ from pellucid.core.errors import ModelError, TapError, did_you_mean, nearest
 from pellucid.core.records import SMALLEST_GRID
 
 LAST_MAP, POOLED, LOGITS = "last_map", "pooled", "logits"
+_NO_GRID = "{} has no spatial grid, so it gives no map. Choose a spatial tap such as last_map."
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,17 @@ class Taps:
             (:meth:`remark` says so). Else as :meth:`find`.
         min_side : int
             A map on a smaller grid says too little about where a network looks.
+
+        Raises
+        ------
+        TapError
+            There is no such tap, or it has no spatial grid.
         """
         if name != "auto":
-            return self.find(name)
+            found = self.find(name)
+            if found.layout == "vector":
+                raise TapError(_NO_GRID.format(name))
+            return found
         large = [tap for tap in self.spatial if min(tap.grid) >= min_side]
         return large[-1] if large else self.last_map
 
@@ -156,7 +165,7 @@ class Outputs:
             It has no spatial grid (``pooled``, ``logits``).
         """
         if self[name].ndim != 4:
-            raise TapError(f"{name} has no spatial grid, so it gives no map. Choose a spatial tap such as last_map.")
+            raise TapError(_NO_GRID.format(name))
         return self[name]
 
 

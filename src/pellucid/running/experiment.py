@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pellucid.core import files, registry
 from pellucid.core import settings as settings_file
@@ -23,11 +24,10 @@ from pellucid.core.settings import Settings
 from pellucid.core.workspace import Workspace
 from pellucid.data.find import data_folders
 from pellucid.data.load import Data, load
-from pellucid.explainers.explain import explain, explain_layers
+from pellucid.explainers.explain import check_network, explain, explain_layers
 from pellucid.measures.judged import Judged, Scores
 from pellucid.models.build import check_options as check_model
 from pellucid.models.saved import Network
-from pellucid.models.taps import find_taps
 from pellucid.reporting.page import write
 from pellucid.running import record
 from pellucid.running.folder import RunFolder, open_run, plain
@@ -133,7 +133,7 @@ class Experiment:
         for section in ("teacher", "student"):
             asked = self._network(section)
             planned[section] = plan(self.data, asked.pop("model"), asked, section=section, workspace=self.workspace)
-            self._check_taps(planned[section])
+            self._check_methods(planned[section])
         registry.get("losses", self.settings.distill.loss)(planned["student"].hard_loss(self.data), **self._loss_options)
         return planned
 
@@ -302,12 +302,10 @@ class Experiment:
         seed = self.settings.run.seed if asked.seed is None else asked.seed
         return {**asked.model_dump(exclude={"seed"}), "seed": derive(seed, TWIN) if section == TWIN else seed}
 
-    def _check_taps(self, planned: Plan) -> None:
+    def _check_methods(self, planned: Plan) -> None:
         asked, spec = self.settings.explain, self.data.spec(planned.settings.size)
-        taps = find_taps(planned.model, size=spec.size, channels=spec.channels)
-        for method in asked.methods:
-            if registry.get("explainers", method).traits.get("taps"):
-                taps.choose(asked.options.get(method, {}).get("tap", asked.tap))
+        image = torch.zeros(1, spec.channels, spec.size, spec.size)
+        check_network(planned.model, asked.methods, image, tap=asked.tap, settings=asked.options)
 
     def _create(self) -> None:
         """Make and hold the run folder, once data and networks have been found sound: a mistake before leaves nothing behind."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pellucid.core import files
 from pellucid.core import settings as settings_file
 from pellucid.core.errors import ModelError, SettingError
 from pellucid.core.records import ROLES
@@ -15,7 +16,7 @@ from pellucid.measures.judged import Scores
 from pellucid.models.saved import Network
 from pellucid.models.saved import load as load_network
 from pellucid.running.experiment import evenly
-from pellucid.running.stages import measure, report
+from pellucid.running.stages import logits_of, measure, report
 
 
 def judge_files(models: list[str], source: str, overrides: list[str], *, to: Path) -> Scores:
@@ -42,15 +43,17 @@ def judge_files(models: list[str], source: str, overrides: list[str], *, to: Pat
     SettingError
         A role is given twice.
     ModelError
-        A network knows other classes than the data have.
-    WeightsError, DataError
+        A network knows other classes than the data have, or gives NaN or infinite logits.
+    WeightsError, DataError, StorageError
         As the messages say.
     """
+    files.check_writable(to)
     networks = {role: load_network(path) for role, path in roles(models).items()}
     settings, beside = _settings(source, overrides, networks)
     data = load(settings.data, workspace=Workspace(settings.run.workspace or None), beside=beside)
     _check_classes(networks, models, data)
     rows = evenly(data.test.targets, settings.explain.images)
+    _ = logits_of(networks, data.test[rows])  # what can't be measured isn't explained for an hour first
     asked = settings.explain
     target = "predicted" if asked.target == "teacher" and "teacher" not in networks else asked.target
     maps = explain(

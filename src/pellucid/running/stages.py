@@ -191,7 +191,7 @@ def measure(
     SettingError
         A setting or a measure is unknown.
     ModelError
-        A network can't take the images.
+        A network can't take the images, or gives NaN or infinite logits for some.
     """
     asked = parse({"measure": settings}).measure
     _of_measures(asked)  # refuses a mistake before anything is computed
@@ -215,8 +215,8 @@ def gather(
     return Judged(
         networks=networks,
         images=images,
-        logits={role: network.logits(images) for role, network in networks.items()},
-        val_logits={} if val is None else {role: network.logits(val) for role, network in networks.items()},
+        logits=logits_of(networks, images),
+        val_logits={} if val is None else logits_of(networks, val),
         val_targets=np.empty(0, np.int64) if val is None else val.targets,
         explanations=explanations,
         rows=rows,
@@ -224,6 +224,16 @@ def gather(
         weights=resample(images.targets, images.units, resamples=settings.resamples),
         baselines=baselines,
     )
+
+
+def logits_of(networks: dict[str, Network], images: Subset) -> dict[str, np.ndarray]:
+    """Return every network's logits [N, K]; a ModelError where a network gives NaN or infinite ones, which no measure can judge."""
+    found = {role: network.logits(images) for role, network in networks.items()}
+    lost = {role: int((~np.isfinite(logits)).any(1).sum()) for role, logits in found.items()}
+    if any(lost.values()):
+        listed = ", ".join(f"{role}'s for {count:,} of {len(images):,} {images.split} images" for role, count in lost.items() if count)
+        raise ModelError(f"Logits are NaN or infinite: {listed}. Such a network can't be measured. Train it anew, or leave it out.")
+    return found
 
 
 def _of_measures(asked: MeasureSettings) -> dict[str, dict[str, Any]]:
