@@ -123,6 +123,18 @@ def check_works_frozen_and_without_gradients(explainer: Any) -> None:
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7), f"{_name(explainer)}: gives other maps for a frozen network."
 
 
+def check_half_precision_gives_full_maps(explainer: Any) -> None:
+    """A network in half precision, or one that autocast runs so, is explained in float32."""
+    model, images, targets = _network_for(explainer), _images(2, 32, 32), _targets(2)
+    expected = _explained(explainer, model, images, targets)
+    half = _explained(explainer, copy.deepcopy(model).to(torch.bfloat16), images, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = _explained(explainer, model, images, targets)
+    for maps in (half, cast):
+        assert maps.dtype == torch.float32, f"{_name(explainer)}: gives {maps.dtype} for a network in half precision, not float32."
+        assert maps.shape == expected.shape and torch.isfinite(maps).all(), f"{_name(explainer)}: breaks in half precision."
+
+
 def check_refuses_what_is_not_there(explainer: Any) -> None:
     """A class that the network hasn't is a TargetError (class methods), an unknown tap a TapError (methods that read taps)."""
     model, images = _network_for(explainer), _images(2, 32, 32)
@@ -152,6 +164,7 @@ EXPLAINER_CHECKS: list[Callable[[Any], None]] = [
     check_leaves_the_network_as_it_was,
     check_leaves_the_network_as_it_was_after_an_error,
     check_works_frozen_and_without_gradients,
+    check_half_precision_gives_full_maps,
     check_refuses_what_is_not_there,
     check_explains_nothing_where_nothing_differs,
 ]

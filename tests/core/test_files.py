@@ -93,6 +93,17 @@ def test_system_errors_become_storage_errors(tmp_path, number, words):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("place", ["", ".", "a folder", "a file/report.html", "/proc/report.html"])
+def test_what_cannot_be_written_is_said_beforehand(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a file").touch()
+    with pytest.raises(StorageError, match=r"is a folder\. Name a file|can't be written"):
+        files.check_writable(place)
+    files.check_writable("new/folder/report.html")
+    assert names(tmp_path) == ["a file", "a folder"]
+
+
 def test_other_system_errors_pass_as_they_are(tmp_path):
     """A missing input inside the body isn't dressed up as a full disk."""
     with pytest.raises(FileNotFoundError), files.atomic(tmp_path / "x"):

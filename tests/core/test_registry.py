@@ -85,6 +85,12 @@ def test_check_options_returns_typed_values():
     assert type(checked["alpha"]) is float
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(SettingError, match=r"\[distill\] alpha = "):
+        registry.check_options(planted, {"alpha": value}, where="distill")
+
+
 def test_check_options_lists_all_problems_at_once():
     """Two unknown settings and a wrong type come in one message; near names come from the part and from its section."""
     with pytest.raises(SettingError) as caught:

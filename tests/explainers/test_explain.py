@@ -139,6 +139,32 @@ def test_unknown_methods_and_settings_are_refused(methods, settings, words):
         explain(network(), subset(), methods=methods, settings=settings)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"methods": None}, "methods must be a list"), ({"methods": "grad_cam"}, "methods must be a list"), ({"methods": []}, "methods must be a list"),
+        ({"methods": [3]}, "methods must be a list"), ({"tap": 3}, "tap must be a name"), ({"settings": [1]}, "settings must be a dict"),
+        ({"batch_size": 0}, "batch_size must be"), ({"batch_size": 1.5}, "batch_size must be"),
+    ],
+)  # fmt: skip
+def test_arguments_of_another_type_are_refused_in_words(given, words):
+    with pytest.raises(SettingError, match=words):
+        explain(network(), subset(), **given)
+
+
+@pytest.mark.parametrize("networks", [None, [], {}, {"a": None}])
+def test_what_are_no_networks_is_said(networks):
+    with pytest.raises(ModelError, match="networks must be a Network"):
+        explain(networks, subset())
+
+
+def test_networks_without_gradients_are_refused_in_words():
+    with torch.inference_mode():
+        made_there = build("cnn5", n_classes=2, channels=3, size=32)
+    with pytest.raises(ModelError, match=r"made inside torch.inference_mode.*copy.deepcopy"):
+        explain(made_there, torch.zeros(1, 3, 32, 32))
+
+
 def test_networks_are_left_as_they_were():
     """A model in train mode stays in train mode, each module in its own, without hooks or gradients, also after an error."""
     its = network()
@@ -249,7 +275,7 @@ def test_missing_baselines_are_said_before_anything_is_computed():
             explain(network(), subset(), methods=["grad_cam", "kernel_shap"], baselines=baselines)
     with pytest.raises(ModelError, match="baselines as a tensor"):
         explain(network().model, torch.zeros(1, 1, 32, 32), methods=["gradient_shap"], baselines=subset())
-    with pytest.raises(ModelError, match="must be a Subset or a tensor, not ndarray"):
+    with pytest.raises(ModelError, match=r"must be a Subset or a float tensor.*not ndarray"):
         explain(network(), subset(), methods=["kernel_shap"], baselines=np.zeros((2, 1, 32, 32), np.float32))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pellucid.core.errors import SettingError
 from pellucid.explainers.fem import fem
 from pellucid.models.build import build
 
@@ -43,6 +44,12 @@ def test_fem_equals_its_definition_one_by_one(plain_parts, k):
         expected = sum(a.mean() * (a > a.mean() + k * a.std()) for a in activation)
         np.testing.assert_allclose(maps[i].numpy(), expected, rtol=1e-9, atol=1e-13)
     assert maps.any()
+
+
+@pytest.mark.parametrize("k", [-1.0, 1e308])
+def test_thresholds_that_say_nothing_are_refused(paper, k):
+    with pytest.raises(SettingError, match="must be from 0 to 100 standard deviations"):
+        fem(paper, torch.zeros(1, 3, 16, 16), k=k)
 
 
 def test_fem_needs_no_gradients(paper):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.errors import SettingError
+from pellucid.explainers.explain import explain
 from pellucid.explainers.occlusion import occlusion
 from pellucid.testing import tiny_network
 
@@ -76,6 +77,12 @@ def test_what_is_of_the_mean_colour_already_is_exactly_zero():
 def test_windows_that_leave_gaps_are_refused(window, stride):
     with pytest.raises(SettingError, match="stride no longer than the window"):
         occlusion(tiny_network(), torch.zeros(1, 3, 16, 16), torch.tensor([0]), window=window, stride=stride)
+
+
+@pytest.mark.parametrize("window", [16, 100_000])
+def test_a_window_over_all_of_the_image_is_refused_before_any_map_is_made(window):
+    with pytest.raises(SettingError, match="leaves nothing of an image of 16x16 px"):
+        explain(tiny_network(), torch.zeros(1, 3, 16, 16), methods=["occlusion"], settings={"occlusion": {"window": window, "stride": 2}})
 
 
 def test_occlusion_works_inside_inference_mode():

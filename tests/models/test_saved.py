@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -111,6 +112,12 @@ def test_tied_weights_can_be_saved(tmp_path):
     assert torch.equal(*(load(tmp_path / "n.safetensors", model=Tied()).model.state_dict()[name] for name in ("a.weight", "b.weight")))
 
 
+HEADERS = {
+    "no JSON": {}, "no task": {"task": None}, "strange kind": {"task.kind": "zz"}, "strange resizing": {"spec.interpolation": "zz"},
+    "classes": {"task.classes": 3}, "format": {"format": "one"}, "epoch": {"best_epoch": [1]},
+}  # fmt: skip
+
+
 def broken(kind: str, path, whole: bytes) -> None:
     if kind == "missing":
         return
@@ -118,6 +125,12 @@ def broken(kind: str, path, whole: bytes) -> None:
         save_file({"a": torch.zeros(2)}, path)
     elif kind == "later":
         save_file({"a": torch.zeros(2)}, path, {"pellucid": json.dumps({"format": 99})})
+    elif kind in HEADERS:
+        header = json.loads(safe_open(path.with_name("whole.safetensors"), framework="pt").metadata()["pellucid"])
+        for name, value in HEADERS[kind].items():
+            section, _, key = name.rpartition(".")
+            (header[section] if section else header)[key] = value
+        save_file({"a": torch.zeros(2)}, path, {"pellucid": "{" if kind == "no JSON" else json.dumps(header)})
     else:
         path.write_bytes({"empty": b"", "text": b"hello", "cut header": whole[:100], "cut tensors": whole[:-1000]}[kind])
 
@@ -127,6 +140,8 @@ def broken(kind: str, path, whole: bytes) -> None:
     [
         ("missing", "there is no such file"), ("empty", "can't be read"), ("text", "can't be read"), ("cut header", "can't be read"),
         ("cut tensors", "can't be read"), ("foreign", "set weights = PATH"), ("later", "later version"),
+        ("no JSON", r"is damaged \(it is no JSON\)"), ("no task", r"is damaged \(task: "), ("strange kind", r"\(task.kind: input should be"),
+        ("strange resizing", r"\(spec.interpolation: "), ("classes", r"\(task.classes: "), ("format", r"\(format: "), ("epoch", r"\(best_epoch: "),
     ],
 )  # fmt: skip
 def test_broken_and_foreign_files_are_one_line(tmp_path, kind, words):

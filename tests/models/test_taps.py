@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -511,3 +513,31 @@ def test_a_fresh_network_is_run_from_a_tap_the_first_time_as_the_second():
     first, second = (run_from(network, image, "last_map", maps) for _ in range(2))
     assert first.shape == (4, 3)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_what_comes_behind_the_classifier_is_no_stage():
+    """VOLO has a second classifier, for every place, behind the one for the whole image."""
+    taps = find_taps(timm.create_model("volo_d1_224", num_classes=2), size=224, channels=3)
+    assert taps.pooled.module == "head" and "aux_head" not in [tap.name for tap in taps.spatial]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("how", ["compiled", "module.compile()", "traced"])
+def test_compiled_networks_are_refused_in_words(how):
+    model = timm.create_model("resnet18", num_classes=2).eval()
+    if how == "module.compile()":
+        model.compile(backend="eager")
+    else:
+        model = torch.compile(model, backend="eager") if how == "compiled" else torch.jit.trace(model, torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ModelError, match="is compiled, so nobody can look into it"):
+        find_taps(model, size=64, channels=3)
+
+
+def test_threads_that_look_at_one_network_take_turns():
+    """Modes and hooks belong to the pass that set them: side by side, passes give what they give alone."""
+    model, images = timm.create_model("resnet18", num_classes=2).train(), torch.rand(8, 2, 3, 64, 64)
+    alone = [forward_with(model, batch, ["layer2"], gradients=True)["layer2"] for batch in images]
+    with ThreadPoolExecutor(4) as threads:
+        beside = list(threads.map(lambda batch: forward_with(model, batch, ["layer2"], gradients=True)["layer2"], images))
+    assert all(torch.equal(one, other) for one, other in zip(alone, beside, strict=True))
+    assert model.training and not any(module._forward_hooks for module in model.modules())

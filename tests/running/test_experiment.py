@@ -52,6 +52,8 @@ def test_names_of_parts_and_their_settings_are_checked_first(changed, error, mes
     ("changed", "error"),
     [
         ({"explain__tap": "layer9"}, TapError),
+        ({"explain__tap": "pooled"}, TapError),
+        ({"explain__methods": ["grad_cam", "attention_rollout"]}, ModelError),
         ({"distill__alpha": 2.0}, SettingError),
         ({"student__weights": "absent.pth"}, WeightsError),
     ],

@@ -149,11 +149,11 @@ def test_maps_come_back_to_the_bit(folder):
     ]  # fmt: skip
     maps[3].maps[0, 0, 0] = np.nan
     maps[5] = replace(maps[5], expected=np.array([0.1, -2.0, 1 / 3]), centres=((1 / 3, 0.25), (0.0, 0.1)))
-    folder.write_maps(maps, maps[:1], {"rows": np.array([4, 7])})
-    again, panel, facts = folder.read_maps()
+    folder.write_maps(maps, maps[:1], {"rows": np.array([4, 7, 9]), "panel_rows": np.arange(3)})
+    again, panel, facts = folder.read_maps(10)
     assert [found.model for found in again] == [made.model for made in maps]
     assert len(panel) == 1
-    assert facts["rows"].tolist() == [4, 7]
+    assert facts["rows"].tolist() == [4, 7, 9]
     for made, found in zip(maps, again, strict=True):
         assert np.array_equal(made.maps, found.maps, equal_nan=True)
         assert np.array_equal(made.targets, found.targets)
@@ -171,7 +171,26 @@ def test_maps_of_which_a_part_is_lost_are_made_anew(folder, lost):
     with np.load(folder.path / "maps.npz") as content:
         kept = {name: values for name, values in content.items() if name != lost}
     np.savez(folder.path / "maps.npz", **kept)
-    assert files.unless_damaged(folder.read_maps) is None
+    assert files.unless_damaged(lambda: folder.read_maps(2)) is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rows": np.array([0, 9])}, {"rows": np.array([-1, 0])}, {"rows": np.arange(3)}, {"rows": np.array([0.0, 1.0])},
+        {"centres": "x"}, {"centres": [[0.1, 0.1]]}, {"centres": [[0.1, 0.0], [0.1, 0.1]]}, {"centres": [[None, 0.1], [0.1, 0.1]]},
+    ],
+)  # fmt: skip
+def test_maps_that_were_written_into_are_made_anew(folder, changed):
+    """Images that aren't there, centres that are none."""
+    one = Explanation(np.ones((2, 6, 6), np.float32), np.arange(2), "student", "fem", "x", (32, 32), centres=changed.get("centres"))
+    folder.write_maps([one], [], {"rows": changed.get("rows", np.arange(2))})
+    assert files.unless_damaged(lambda: folder.read_maps(4)) is None
+
+
+def test_a_folder_where_a_file_should_be_is_damage(folder):
+    (folder.path / "maps.npz").mkdir()
+    assert files.unless_damaged(lambda: folder.read_maps(4)) is None
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "holds no run"), (b"[data\n", "not readable"), (b"\xff\xff", "not readable")])

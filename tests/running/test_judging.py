@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from pellucid.core.errors import ModelError, SettingError, WeightsError
+from pellucid.core.errors import ModelError, SettingError, StorageError, WeightsError
 from pellucid.core.records import ImageSpec, Task
 from pellucid.models.build import build
 from pellucid.models.saved import Network
@@ -42,6 +43,33 @@ def test_networks_from_files_get_figures_and_a_report(tmp_path, monkeypatch):
     assert scores.judged.images.pixels.shape[1] == 32  # as large as the networks had their images
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Grad-CAM" in page and "base" not in scores.judged.networks
+
+
+@pytest.mark.parametrize("what", ["half", "nan"])
+def test_networks_in_half_precision_are_judged_and_those_without_figures_refused(tmp_path, monkeypatch, what):
+    """Before an hour is spent on maps."""
+    monkeypatch.setenv("PELLUCID_WORKSPACE", str(tmp_path / "ws"))
+    model = build("cnn5", n_classes=4, channels=1, size=32, seed=0, preset="small")
+    if what == "half":
+        model.to(torch.bfloat16)
+    else:
+        torch.nn.init.constant_(model.head.bias, torch.nan)
+    other = Network(model, ImageSpec(32, 1, (0.5,), (0.25,), stored_size=32), Task("single", CLASSES), "cnn5", {"preset": "small"})
+    other.save(tmp_path / "b.safetensors")
+    files, to = [saved(tmp_path / "a.safetensors", 0), str(tmp_path / "b.safetensors")], tmp_path / "report.html"
+    asked = [*DATA, 'explain.methods=["grad_cam", "occlusion"]', 'measure.measures=["performance", "faithfulness", "localisation"]']
+    if what == "nan":
+        with pytest.raises(ModelError, match=r"Logits are NaN or infinite: student's for 6 of 6 test images"):
+            judge_files(files, "phantom", asked, to=to)
+        assert not to.exists()
+        return
+    found = {(m.name, m.model, m.by): m.value for m in judge_files(files, "phantom", asked, to=to).measurements if m.stratum == "all"}
+    assert found["mask_fidelity", "student", "grad_cam"] == pytest.approx(found["mask_fidelity", "teacher", "grad_cam"], abs=0.02)
+
+
+def test_a_report_that_cannot_be_written_is_refused_first(tmp_path):
+    with pytest.raises(StorageError, match="Name a file in it"):
+        judge_files(["absent.safetensors"], "phantom", DATA, to=tmp_path)
 
 
 def test_other_classes_and_foreign_files_are_refused(tmp_path, monkeypatch):

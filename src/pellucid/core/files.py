@@ -141,7 +141,19 @@ def unless_damaged(read: Callable[[], Result]) -> Result | None:
     """Return what `read` reads, or None where a file is gone or damaged; whoever wrote it makes it anew."""
     try:
         return read()
-    except (FileNotFoundError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (
+        FileNotFoundError,
+        IsADirectoryError,
+        NotADirectoryError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
         return None
 
 

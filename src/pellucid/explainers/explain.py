@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core import registry
-from pellucid.core.errors import ModelError, TargetError
+from pellucid.core.errors import ModelError, SettingError, TargetError
 from pellucid.core.progress import say, track
 from pellucid.core.records import Explanation
 from pellucid.data.dataset import Subset
@@ -70,7 +70,7 @@ def explain(
     Raises
     ------
     SettingError
-        A method or one of its settings is unknown, a package it needs isn't installed, or it needs baselines and none are given.
+        An argument is of another type, a method or one of its settings is unknown, a package it needs isn't installed, or it needs baselines and none are given.
     TargetError
         A class to explain isn't there, or isn't known.
     TapError, ModelError
@@ -82,6 +82,7 @@ def explain(
     >>> maps[0].maps.shape, maps[0].layer
     ((4, 7, 7), 'layer4')
     """
+    _check_types(methods, tap, settings, batch_size)
     named = _named(networks, images)
     explainers = {method: registry.get("explainers", method) for method in methods}
     for explainer in explainers.values():
@@ -142,6 +143,19 @@ class _Plain:
             return np.concatenate([ask(self.model, batch).float().cpu().numpy() for batch in images.split(batch_size)])
 
 
+def _check_types(methods: Any, tap: Any, settings: Any, batch_size: Any) -> None:
+    """Refuse arguments of another type than :func:`explain` says."""
+    listed = isinstance(methods, Sequence) and not isinstance(methods, str)
+    if not listed or not methods or not all(isinstance(method, str) for method in methods):
+        raise SettingError(f'methods must be a list of names, e.g. ["grad_cam"]; given is {methods!r}.', setting="methods")
+    if not isinstance(tap, str):
+        raise SettingError(f'tap must be a name, e.g. "auto"; given is {tap!r}.', setting="tap")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise SettingError(f'settings must be a dict, e.g. {{"grad_cam": {{"tap": "layer3"}}}}; given is {settings!r}.', setting="settings")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise SettingError(f"batch_size must be a number of images from 1 on; given is {batch_size!r}.", setting="batch_size")
+
+
 def _named(networks: Networks, images: Subset | Tensor) -> dict[str, Any]:
     """Return every network under its name, with the same two methods whether it is a Network or a module."""
     if not isinstance(images, Subset) and (not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point()):
@@ -152,6 +166,9 @@ def _named(networks: Networks, images: Subset | Tensor) -> dict[str, Any]:
         raise ModelError("there are no images to explain.")
     if not isinstance(networks, Mapping):
         networks = {networks.architecture if isinstance(networks, Network) else type(networks).__name__: networks}
+    if not networks or not all(isinstance(network, Network | nn.Module) for network in networks.values()):
+        kinds = ", ".join(f"{name}: {type(network).__name__}" for name, network in networks.items())
+        raise ModelError(f"networks must be a Network, an nn.Module, or a dict of name -> either; given is {{{kinds}}}.")
     bare = [name for name, network in networks.items() if not isinstance(network, Network)]
     if bare and not isinstance(images, Tensor):
         raise ModelError(f"{bare[0]} is a plain module and doesn't say how images must be prepared. Give a Network, or images as a tensor.")

@@ -75,7 +75,7 @@ def gradient_shap(model: nn.Module, images: Tensor, targets: Tensor, baselines: 
     """
     check_packages(gradient_shap)
     check_numbers(samples=samples)
-    refuse_inference_mode()
+    refuse_inference_mode(model)
     images, baselines = fitting(baselines, images, model)
     return image_by_image(model, images, targets, lambda image, target: _one(model, image, target, baselines, samples, seed))
 

@@ -69,7 +69,7 @@ def integrated_gradients(model: nn.Module, images: Tensor, targets: Tensor, *, s
     """
     check_packages(integrated_gradients)
     check_numbers(steps=steps)
-    refuse_inference_mode()
+    refuse_inference_mode(model)
     images = images.detach().to(reference(model))
     return image_by_image(model, images, targets, lambda image, target: _one(model, image, target, steps))
 

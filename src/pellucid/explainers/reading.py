@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from pellucid.core.errors import TapError
 from pellucid.models.taps import LOGITS, find_taps, forward_with, run_from
 
 _shared: ContextVar[dict[tuple[int, int, str], Reading] | None] = ContextVar("shared", default=None)
@@ -54,7 +55,10 @@ class Reading:
         if self._last is None or not torch.equal(self._last[0], targets):  # methods that are asked in turn mostly want the same classes
             with torch.enable_grad():
                 chosen = self._outcome.gather(1, targets[:, None]).sum()
-            self._last = targets.clone(), torch.autograd.grad(chosen, self._leaf, retain_graph=True)[0]
+            (gradient,) = torch.autograd.grad(chosen, self._leaf, retain_graph=True, allow_unused=True)
+            if gradient is None:  # as where what follows is quantised
+                raise TapError(f"{type(self.model).__name__}: the logits don't depend on {self.tap} in a way that can be differentiated.")
+            self._last = targets.clone(), gradient
         return self._last[1]
 
     def logits_of(self, index: int, activations: Tensor) -> Tensor:

@@ -103,11 +103,12 @@ def _twin(model: nn.Module, precise: torch.dtype) -> Iterator[nn.Module]:
     }
     devices = {p.device for p in model.parameters() if p.is_cuda}
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(reference(model).device.type, enabled=False):
-        twin = copy.deepcopy(model, dict(ones)).to(precise)
+        with evaluating(model):
+            twin = copy.deepcopy(model, dict(ones)).to(precise)
         for module in twin.modules():
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
                 hooks.clear()  # the user's, who needn't know of this run
-        with torch.random.fork_rng(devices), evaluating(twin):
+        with torch.random.fork_rng(devices):
             yield twin
 
 

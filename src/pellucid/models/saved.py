@@ -21,6 +21,7 @@ from pellucid.models.taps import ask, evaluating
 
 CUSTOM = "custom"  # the architecture of a module the user made
 FORMAT = 1
+_ABOUT = ("architecture", "options", "history", "best_epoch", "precision", "provenance", "fingerprint")
 
 
 @dataclass
@@ -102,10 +103,7 @@ class Network:
 
         # Tied weights share memory, which safetensors refuses; each name gets its own copy and loading ties them again.
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.model.state_dict().items()}
-        about = {
-            name: getattr(self, name)
-            for name in ("architecture", "options", "history", "best_epoch", "precision", "provenance", "fingerprint")
-        }
+        about = {name: getattr(self, name) for name in _ABOUT}
         header = {"format": FORMAT, "spec": asdict(self.spec), "task": asdict(self.task), **about}
         content = save(tensors, {"pellucid": json.dumps(header, sort_keys=True)})
         files.write_bytes(path, content, kind="network")
@@ -127,25 +125,39 @@ def load(path: Path | str, *, model: nn.Module | None = None) -> Network:
     """
     path = Path(path)
     header, tensors = _read(path)
-    wanted: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in header.pop("spec").items()}
-    spec, classes = ImageSpec(**wanted), header.pop("task")
-    task = Task(classes["kind"], tuple(classes["classes"]))
+    spec, task = header.spec, header.task
     if model is None:
-        if header["architecture"] == CUSTOM:
+        if header.architecture == CUSTOM:
             raise WeightsError(f"{path}: holds the weights of a module of your own. Build the module and call load(path, model=module).")
-        options = header["options"]
-        model = build(header["architecture"], n_classes=task.n_classes, channels=spec.channels, size=spec.size, **options)
+        model = build(header.architecture, n_classes=task.n_classes, channels=spec.channels, size=spec.size, **header.options)
         model.to(next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32))
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"{path}: these weights don't fit {type(model).__name__}: {reason[:300]}") from error
-    model.provenance = header["provenance"]
-    return Network(model.eval(), spec, task, **header)
+    model.provenance = header.provenance  # type: ignore[assignment]
+    return Network(model.eval(), **{name: getattr(header, name) for name in ("spec", "task", *_ABOUT)})
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+@dataclass
+class _Header:
+    """What stands beside the tensors; read, it is checked by these types."""
+
+    format: int
+    spec: ImageSpec
+    task: Task
+    architecture: str
+    options: dict[str, Any]
+    history: list[dict[str, Any]]
+    best_epoch: int
+    precision: str
+    provenance: str
+    fingerprint: str
+
+
+def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
+    import pydantic
     from safetensors import safe_open
 
     if not path.is_file():
@@ -159,7 +171,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise WeightsError(f"{path}: can't be read ({reason}). It may have been cut off; make it anew.") from error
     if not about:
         raise WeightsError(f"{path}: no network saved by Pellucid. To start from these weights, set weights = PATH.")
-    header = json.loads(about)
-    if header.pop("format") > FORMAT:
-        raise WeightsError(f"{path}: written by a later version of Pellucid. Update to read it.")
-    return header, tensors
+    try:
+        content = json.loads(about)
+        if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
+            raise WeightsError(f"{path}: written by a later version of Pellucid. Update to read it.")
+        return pydantic.TypeAdapter(_Header).validate_python(content), tensors
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg'].lower()}"
+    except ValueError:
+        reason = "it is no JSON"
+    raise WeightsError(f"{path}: what the file says of its network is damaged ({reason}). Make it anew.")

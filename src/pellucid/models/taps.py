@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -276,7 +277,7 @@ def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, 
         The network can't take these images, or `gradients` are asked for inside ``torch.inference_mode``.
     """
     if gradients:
-        refuse_inference_mode()
+        refuse_inference_mode(model)
     found = find_taps(model, size=(images.shape[2], images.shape[3]), channels=images.shape[1])
     named = {name: found.find(name) for name in taps if name != LOGITS}
     images = placed(model, images)
@@ -318,12 +319,12 @@ def run_from(model: nn.Module, image: Tensor, tap: str, maps: Tensor) -> Tensor:
         like = output.expand(len(maps), *output.shape[1:])
         return _from_map(maps, like, found)
 
-    handle = model.get_submodule(found.module).register_forward_hook(put)
-    try:
-        with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
+        handle = model.get_submodule(found.module).register_forward_hook(put)
+        try:
             return model(image)
-    finally:
-        handle.remove()
+        finally:
+            handle.remove()
 
 
 def attentions(model: nn.Module, images: Tensor, *, gradients: bool = False) -> Outputs:
@@ -359,7 +360,7 @@ def attentions(model: nn.Module, images: Tensor, *, gradients: bool = False) -> 
     (2, 3, 197, 197)
     """
     if gradients:
-        refuse_inference_mode()
+        refuse_inference_mode(model)
     images = images.to(reference(model))
     with evaluating(model), torch.no_grad(), _watch_attention(model, leaves=gradients) as weights:
         logits = model(images)
@@ -373,19 +374,27 @@ def attentions(model: nn.Module, images: Tensor, *, gradients: bool = False) -> 
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Put a network into eval mode and give each module its own mode flag back at the end, also after an error."""
-    before = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in before:
-            module.training = False
-        yield model
-    finally:
-        for module, training in before:
-            module.training = training
+    """Put a network into eval mode and give each module its own mode flag back at the end, also after an error.
+
+    Threads that look at one network take turns: each finds its mode and hooks, and not another's.
+    """
+    with _TURNS.setdefault(model, threading.RLock()):
+        before = [(module, module.training) for module in model.modules()]
+        try:
+            for module, _ in before:
+                module.training = False
+            yield model
+        finally:
+            for module, training in before:
+                module.training = training
 
 
-def refuse_inference_mode() -> None:
-    """Raise a ModelError inside ``torch.inference_mode``, where no gradient can be had."""
+def refuse_inference_mode(model: nn.Module) -> None:
+    """Raise a ModelError inside ``torch.inference_mode``, where no gradient can be had, and for networks that were made there."""
+    if reference(model).is_inference():
+        raise ModelError(
+            f"{type(model).__name__} was made inside torch.inference_mode(), so it has no gradients. copy.deepcopy(model) has."
+        )
     if torch.is_inference_mode_enabled():
         raise ModelError("Gradients can't be had inside torch.inference_mode(). Leave it, or use torch.no_grad(), which does no harm here.")
 
@@ -442,6 +451,7 @@ class _Call:
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Taps]] = WeakKeyDictionary()
+_TURNS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _CHANNELS_LAST: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
 _GEOMETRY = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "output_size")
 _REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)  # how networks refuse an image
@@ -459,6 +469,11 @@ def _dry_run(model: nn.Module, height: int, width: int, channels: int) -> Taps:
         if not stages:
             raise TapError(f"{type(model).__name__} gives no map of more than one cell for {height}x{width} px images. Use larger ones.")
         pooled = _pooled(calls, after=stages[-1])
+        while pooled is None and len(stages) > 1:  # what comes behind the classifier, as another one for each place (VOLO), is no stage
+            stages.pop()
+            pooled = _pooled(calls, after=stages[-1])
+        if pooled is None:
+            raise TapError("The network has neither a pooling module nor a linear layer behind its last map, so nothing to call pooled.")
         if _tap(stages[-1]).layout == "tokens":
             stages = _with_gradient(model, image, stages, pooled)
     spatial = _named(stages)
@@ -468,6 +483,9 @@ def _dry_run(model: nn.Module, height: int, width: int, channels: int) -> Taps:
 
 def _trace(model: nn.Module, image: Tensor) -> _Call:
     """Run the network once and return the tree of module calls."""
+    compiled = hasattr(model, "_orig_mod") or any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
+    if compiled or isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(f"{type(model).__name__} is compiled, so nobody can look into it. Give the module that it was made from.")
     names = {module: name for name, module in model.named_modules() if module is not model}
     root = _Call("", model, 0)
     stack, counts, handles = [root], dict.fromkeys(names, 0), []
@@ -484,19 +502,19 @@ def _trace(model: nn.Module, image: Tensor) -> _Call:
         call.shape = _shape(output)
         call.passed_on = bool(args) and output is args[0] and not getattr(module, "inplace", False)
 
-    try:
-        for module in names:
-            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-        with evaluating(model):
+    with evaluating(model):
+        try:
+            for module in names:
+                handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
             root.shape = _shape(model(image))
-    except _REFUSALS as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"{type(model).__name__} can't take images of {tuple(image.shape[1:])} (channels, height, width): {reason}"
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
+        except _REFUSALS as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelError(
+                f"{type(model).__name__} can't take images of {tuple(image.shape[1:])} (channels, height, width): {reason}"
+            ) from error
+        finally:
+            for handle in handles:
+                handle.remove()
     if len(root.shape) != 2:
         raise ModelError(f"{type(model).__name__} must map images [N, C, H, W] to logits [N, K]; it gives {root.shape or 'no tensor'}.")
     return root
@@ -590,8 +608,8 @@ def _is_sequence(call: _Call) -> bool:
     return blocks or len({_tap(child).grid for child in inner}) >= 3
 
 
-def _pooled(calls: list[_Call], *, after: _Call) -> Tap:
-    """Return the vector after global pooling: the last pooling module's output, or what goes into the classifier."""
+def _pooled(calls: list[_Call], *, after: _Call) -> Tap | None:
+    """Return the vector after global pooling: the last pooling module's output, or what goes into the classifier; None where neither is."""
     later = calls[calls.index(after) + 1 :]
     for call in reversed(later):
         if call.pools and _length(call.shape):
@@ -599,7 +617,7 @@ def _pooled(calls: list[_Call], *, after: _Call) -> Tap:
     for call in reversed(later):
         if call.mixes and not call.children and _length(call.entered):
             return Tap(POOLED, call.name, (_length(call.entered), 1, 1), "vector", call=call.index, before=True)
-    raise TapError("The network has neither a pooling module nor a linear layer behind its last map, so nothing to call pooled.")
+    return None
 
 
 def _length(shape: tuple[int, ...]) -> int:

@@ -14,6 +14,7 @@ report.html         the report;  report/data/*.csv, tables.tex, measurements.csv
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 import tomllib
@@ -25,7 +26,7 @@ import numpy as np
 
 from pellucid.core import files
 from pellucid.core.errors import RunError, SettingError
-from pellucid.core.records import Explanation, StageRecord
+from pellucid.core.records import Centres, Explanation, StageRecord
 from pellucid.core.settings import Settings, parse
 
 _ARRAYS = ("maps", "targets", "expected", "doubtful")  # of an explanation, kept as arrays beside its other fields
@@ -128,8 +129,8 @@ class RunFolder:
                 arrays[f"{group}.{i}.about"] = np.array(json.dumps(about))
         files.write_npz(self.path / "maps.npz", arrays, kind="maps")
 
-    def read_maps(self) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
-        """Return what :meth:`write_maps` kept; a ValueError where something of it is missing."""
+    def read_maps(self, n_images: int) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
+        """Return what :meth:`write_maps` kept of so many test images; a ValueError where something of it is missing or can't be."""
         with np.load(self.path / "maps.npz", allow_pickle=False) as content:
             arrays = dict(content)
         groups: dict[str, list[Explanation]] = {"map": [], "panel": []}
@@ -137,15 +138,28 @@ class RunFolder:
             about = json.loads(str(arrays.pop(name)))
             stem = name.removesuffix(".about")
             about["image_size"] = tuple(about["image_size"])
-            if about.get("centres"):
-                about["centres"] = tuple(map(tuple, about["centres"]))
+            about["centres"] = _centres(about.get("centres"))
             own = {name: arrays.pop(f"{stem}.{name}", None) for name in _ARRAYS}
             if own["maps"] is None or own["targets"] is None or len(own["maps"]) != len(own["targets"]):
                 raise ValueError(f"{stem}: maps and targets don't belong together")
             groups[stem.split(".")[0]].append(Explanation(**own, **about))
-        if "rows" not in arrays or arrays["rows"].dtype.kind != "i":
-            raise ValueError("rows: missing, or no numbers of images")
+        for group, name in (("map", "rows"), ("panel", "panel_rows")):
+            rows = arrays.setdefault(name, np.empty(0, np.int64))
+            if rows.dtype.kind != "i" or rows.ndim != 1 or (rows < 0).any() or (rows >= n_images).any():
+                raise ValueError(f"{name}: no numbers of images")
+            if any(len(found.maps) != len(rows) for found in groups[group]):
+                raise ValueError(f"{name}: not one for each map")
         return groups["map"], groups["panel"], arrays
+
+
+def _centres(kept: Any) -> Centres | None:
+    """Return an explanation's centres, a ValueError where they can't be any."""
+    if kept is None:
+        return None
+    (down, pace_down), (across, pace_across) = ((float(first), float(step)) for first, step in kept)
+    if not all(map(math.isfinite, (down, across))) or not all(0 < pace < math.inf for pace in (pace_down, pace_across)):
+        raise ValueError(f"centres: {kept} are none")
+    return (down, pace_down), (across, pace_across)
 
 
 def plain(settings: Settings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def _classes(run: RunFolder) -> list[str]:
 
 def _alike(pool: Pool, first: RunFolder, second: RunFolder, role: str, order: np.ndarray) -> list[Measurement]:
     """Return how alike both networks' maps are, by each method that both runs used."""
-    left, right = (files.unless_damaged(run.read_maps) for run in (first, second))
+    left, right = (files.unless_damaged(partial(run.read_maps, len(order))) for run in (first, second))
     if left is None or right is None:
         lacking = " and ".join(str(run.path) for run, maps in ((first, left), (second, right)) if maps is None)
         return [
