@@ -23,6 +23,9 @@ COSTLY = [
     'measure.measures=["performance", "transfer", "cross_deletion", "faithfulness", "localisation", "insertion_deletion", "road", "explanation_time"]',
     "explain.images=48", "measure.twin=false", "run.out=runs/explainers_costly",
 ]  # fmt: skip
+CASCADE = [  # of the same maps: every one of them made up to eight times anew
+    *COSTLY[:1], 'measure.measures=["sanity"]', "measure.sanity.images=8", *COSTLY[2:4], "run.out=runs/explainers_cascade",
+]  # fmt: skip
 RUNS = {
     "quick": ("Methods that ask a network once or twice", []),
     "costly": ("Methods that ask a network a hundred times or more, and Grad-CAM beside them", COSTLY),
@@ -50,6 +53,11 @@ FILE = "explainers_{}.json"
 def train_run(name: str) -> None:
     """Run the recipe and keep what the page is made of."""
     keep(f"explainers_{name}", RECIPE, RUNS[name][1])
+
+
+def train_cascade() -> None:
+    """Run the cascade of random weights for the costly methods, which takes as long as all their other judges together."""
+    keep("explainers_cascade", RECIPE, CASCADE)
 
 
 def train_shortcut() -> None:
@@ -161,7 +169,7 @@ def train_centres() -> None:
 
 
 PARTS = {
-    **{name: (lambda name=name: train_run(name)) for name in RUNS}, "centres": train_centres, "shortcut": train_shortcut, "approximations": train_approximations,
+    **{name: (lambda name=name: train_run(name)) for name in RUNS}, "cascade": train_cascade, "centres": train_centres, "shortcut": train_shortcut, "approximations": train_approximations,
 }  # fmt: skip
 
 
@@ -172,9 +180,9 @@ def kept(name: str) -> dict | None:
 
 
 def figures(name: str) -> list[Measurement]:
-    """Return a run's figures over all images."""
-    content = kept(name)
-    return [Measurement.from_json(entry) for entry in content["measurements"]] if content else []
+    """Return a run's figures over all images, those of the costly methods' cascade with their others."""
+    there = [content for part in (name, *(["cascade"] if name == "costly" else [])) if (content := kept(part))]
+    return [Measurement.from_json(entry) for content in there for entry in content["measurements"]]
 
 
 def page() -> str:
@@ -264,7 +272,7 @@ def run_part(name: str) -> list[str]:
         ]
     parts.append(
         f"Maps for the class that the teacher sees. Localisation on the images that have a lesion, {basis(placed.n_images, placed.n_units, placed.unit)}; "
-        f"{_judged_on(found)}. {HOW_TO_READ if name == 'quick' else NOT_RANDOMISED}"
+        f"{_judged_on(found)}. {HOW_TO_READ if name == 'quick' else '' if kept('cascade') else NOT_RANDOMISED}"
     )
     for role in ROLES:
         lines = [f"**{role}**", "", "| method | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]

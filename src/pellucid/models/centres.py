@@ -63,17 +63,18 @@ def find_centres(model: nn.Module, tap: str, *, size: tuple[int, int], channels:
     >>> round(224 * down, 3), round(224 * step, 3)  # in pixels; cut evenly, the first cell would have its centre at 16
     (0.5, 32.0)
     """
-    found = find_taps(model, size=size, channels=channels).find(tap)
-    known = _KNOWN.setdefault(model, {})
-    key = (*size, channels, make_of(model), found)
-    if key not in known:
-        places = _as_blank(model, found, size, channels)
-        known[key] = None if places is None else _in_steps(places, size)
-    return known[key]
+    taps = find_taps(model, size=size, channels=channels)
+    known, made = _KNOWN.setdefault(model, {}), (*size, channels, make_of(model))
+    found = taps.find(tap)
+    if (made, found) not in known:
+        stages = {each.name: each for each in (*taps.spatial, found)}  # one run tells of all
+        places = _as_blank(model, stages, size, channels)
+        known |= {(made, each): _in_steps(places[name], size) if name in places else None for name, each in stages.items()}
+    return known[made, found]
 
 
-def _as_blank(model: nn.Module, tap: Tap, size: tuple[int, int], channels: int) -> Tensor | None:
-    """Return float64 [4, h, w]: the centres down, across, up and back as shares of the image; None where the network can't be run as a blank."""
+def _as_blank(model: nn.Module, taps: dict[str, Tap], size: tuple[int, int], channels: int) -> dict[str, Tensor]:
+    """Return float64 [4, h, w] of each tap: the centres down, across, up and back as shares of the image; without taps that can't be had so."""
     device = reference(model).device
     precise = torch.float64 if device.type in ("cpu", "cuda") else torch.float32  # other devices have no more
     down, across = ((torch.arange(side, device=device, dtype=precise) + 0.5) / side for side in size)
@@ -83,13 +84,16 @@ def _as_blank(model: nn.Module, tap: Tap, size: tuple[int, int], channels: int) 
     probes[2], probes[3] = down[:, None], across
     probes[4:] = 1 - probes[2:4]
     images = probes[:, None].repeat(1, channels, 1, 1)
-    try:
-        with _twin(model, precise) as twin, watch(twin, {tap.name: tap}, leaves=False) as maps, _Blank():
-            twin(images)
-        nothing, one, *places = maps[tap.name].double().mean(1).cpu()  # what the network adds of its own, as positions, is in all of them
-    except Exception:  # whatever a network makes of such numbers: its maps can still be drawn as cut evenly
-        return None
-    return (torch.stack(places) - nothing) / (one - nothing) if nothing.shape == tap.grid and len(places) == 4 else None
+    seen: dict[str, Tensor] = {}
+    # Whatever error a network makes of such numbers: its maps can still be drawn as cut evenly.
+    with contextlib.suppress(Exception), _twin(model, precise) as twin, watch(twin, taps, leaves=False) as seen, _Blank():
+        twin(images)
+    found = {}
+    for name, tap in taps.items():
+        if name in seen and (len(seen[name]), *seen[name].shape[2:]) == (len(probes), *tap.grid):
+            nothing, one, *places = seen[name].double().mean(1).cpu()  # what the network adds of its own, as positions, is in all of them
+            found[name] = (torch.stack(places) - nothing) / (one - nothing)
+    return found
 
 
 @contextlib.contextmanager
