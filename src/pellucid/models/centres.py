@@ -85,8 +85,8 @@ def _as_blank(model: nn.Module, taps: dict[str, Tap], size: tuple[int, int], cha
     probes[4:] = 1 - probes[2:4]
     images = probes[:, None].repeat(1, channels, 1, 1)
     seen: dict[str, Tensor] = {}
-    # Whatever error a network makes of such numbers: its maps can still be drawn as cut evenly.
-    with contextlib.suppress(Exception), _twin(model, precise) as twin, watch(twin, taps, leaves=False) as seen, _Blank():
+    # Whatever error a network makes of such numbers, or of being copied: its maps can still be drawn as cut evenly.
+    with contextlib.suppress(Exception), _twin(model, precise) as twin, watch(twin, taps, leaves=False) as seen, _Blank():  # noqa: F811
         twin(images)
     found = {}
     for name, tap in taps.items():
