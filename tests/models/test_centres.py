@@ -273,3 +273,18 @@ def test_defaults_of_type_and_device_change_nothing() -> None:
         torch.set_default_dtype(torch.float32)
     with torch.device("meta"):
         assert in_pixels(model, "layer4", (96, 96)) == [pytest.approx((0.5, 32))] * 2
+
+
+@pytest.mark.parametrize("gives", ["itself", "its own weights"])
+def test_a_network_that_gives_itself_away_when_copied_stays_as_it_is(gives: str) -> None:
+    class Given(OwnNetwork):
+        def __deepcopy__(self, memo: dict[int, object]) -> nn.Module:
+            if gives == "itself":
+                return self
+            other = Given()
+            other.first.weight = self.first.weight
+            return other
+
+    model = Given()
+    assert find_centres(model, "second", size=(32, 32), channels=3) is None
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())

@@ -541,3 +541,8 @@ def test_threads_that_look_at_one_network_take_turns():
         beside = list(threads.map(lambda batch: forward_with(model, batch, ["layer2"], gradients=True)["layer2"], images))
     assert all(torch.equal(one, other) for one, other in zip(alone, beside, strict=True))
     assert model.training and not any(module._forward_hooks for module in model.modules())
+
+
+def test_lazy_networks_are_refused_in_words():
+    with pytest.raises(ModelError, match="Call it once on some images"):
+        find_taps(nn.Sequential(nn.LazyConv2d(8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(2)), size=32, channels=3)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from pellucid.core.errors import ModelError
 from pellucid.core.records import Centres, even_centres
 from pellucid.models.taps import Tap, evaluating, find_taps, make_of, reference, watch
 
@@ -108,12 +109,20 @@ def _twin(model: nn.Module, precise: torch.dtype) -> Iterator[nn.Module]:
     devices = {p.device for p in model.parameters() if p.is_cuda}
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(reference(model).device.type, enabled=False):
         with evaluating(model):
-            twin = copy.deepcopy(model, dict(ones)).to(precise)
+            twin = copy.deepcopy(model, dict(ones))
+        if not {id(p) for p in twin.parameters()} <= {id(one) for one in ones.values()} or _belongings(twin) & _belongings(model):
+            raise ModelError(f"{type(model).__name__} gives itself away when it is copied.")
+        twin.to(precise)
         for module in twin.modules():
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
                 hooks.clear()  # the user's, who needn't know of this run
         with torch.random.fork_rng(devices):
             yield twin
+
+
+def _belongings(model: nn.Module) -> set[int]:
+    """Return who the modules and buffers are."""
+    return {id(thing) for thing in (*model.modules(), *model.buffers())}
 
 
 def _in_steps(places: Tensor, size: tuple[int, int]) -> Centres | None:

@@ -400,7 +400,9 @@ def refuse_inference_mode(model: nn.Module) -> None:
 
 
 def reference(model: nn.Module) -> Tensor:
-    """Return a tensor whose device and type images must have to go into the network."""
+    """Return a tensor whose device and type images must have to go into the network; a ModelError where it isn't made yet (lazy modules)."""
+    if any(nn.parameter.is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        raise ModelError(f"{type(model).__name__} has lazy modules whose weights aren't made yet. Call it once on some images.")
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
             return tensor.detach()
