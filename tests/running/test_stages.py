@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +111,23 @@ def test_measure_and_report_work_on_networks_alone(phantom, teacher, tmp_path):
     assert one.value == pytest.approx((teacher.logits(phantom.test).argmax(1) == phantom.test.targets).mean())
     path = pl.report(scores, to=tmp_path / "page.html", title="By hand")
     assert "By hand" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (lambda maps: {"explanations": []}, "not an empty one"),
+        (lambda maps: {"explanations": [replace(maps[0], model="other")]}, "no such network, only teacher"),
+        (lambda maps: {"explanations": maps * 2}, "is there twice"),
+        (lambda maps: {"explanations": [replace(maps[0], targets=maps[0].targets + 9)]}, "targets beyond the 4 classes"),
+        (lambda maps: {"explanations": [replace(maps[0], maps=maps[0].maps[:, 0])]}, r"maps float32 \[\d+, 8\]"),
+        (lambda maps: {"explanations": maps, "rows": np.arange(2)}, "for 2 images"),
+        (lambda maps: {"explanations": maps, "rows": -np.arange(len(maps[0].maps))}, "different numbers of images"),
+        (lambda maps: {"explanations": maps, "rows": np.zeros(len(maps[0].maps), int)}, "different numbers of images"),
+    ],
+)
+def test_explanations_of_other_networks_or_images_are_refused(phantom, teacher, changed, words):
+    """They would be judged wrongly, or in silence not at all."""
+    maps = pl.explain({"teacher": teacher}, phantom.test, methods=["average_feature_map"])
+    with pytest.raises(SettingError, match=words):
+        pl.measure({"teacher": teacher}, phantom.test, measures=["localisation"], resamples=100, **changed(maps))

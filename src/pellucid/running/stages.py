@@ -189,17 +189,50 @@ def measure(
     Raises
     ------
     SettingError
-        A setting or a measure is unknown.
+        A setting or a measure is unknown, or the explanations aren't of these networks and images.
     ModelError
         A network can't take the images, or gives NaN or infinite logits for some.
     """
     asked = parse({"measure": settings}).measure
     _of_measures(asked)  # refuses a mistake before anything is computed
     named = networks if isinstance(networks, dict) else {"student": networks}
+    if not isinstance(images, Subset):
+        raise SettingError(f"images must be a Subset, e.g. data.test; given is {type(images).__name__}.", setting="images")
     if explanations is None:
         explanations = explain(dict(named), images)
-    rows = np.arange(len(explanations[0].maps)) if rows is None else rows
+    if not isinstance(explanations, list) or not explanations or not all(isinstance(one, Explanation) for one in explanations):
+        raise SettingError("explanations must be a list of what explain(...) gives, and not an empty one.", setting="explanations")
+    rows = np.arange(len(explanations[0].maps)) if rows is None else np.asarray(rows)
+    _check_fit(named, images, explanations, rows)
     return judge(gather(named, images, val, explanations, rows, asked, baselines), audit or {})
+
+
+def _check_fit(networks: dict[str, Network], images: Subset, explanations: list[Explanation], rows: np.ndarray) -> None:
+    """Refuse explanations that aren't of these networks and images, which would be judged wrongly or not at all."""
+    if (
+        rows.ndim != 1
+        or rows.dtype.kind not in "iu"
+        or len(set(rows.tolist())) < len(rows)
+        or not all(0 <= row < len(images) for row in rows)
+    ):
+        raise SettingError(f"rows must be different numbers of images, 0 to {len(images) - 1:,}, one for each map.", setting="rows")
+    problems, seen = [], set()
+    for one in explanations:
+        name = f"{one.method} of {one.model}"
+        if one.model not in networks:
+            problems.append(f"{name}: there is no such network, only {', '.join(networks)}")
+        elif (one.model, one.method) in seen:
+            problems.append(f"{name}: is there twice, and a method is judged by one map of each image")
+        elif one.maps.ndim != 3 or one.maps.dtype.kind != "f" or not len(one.maps) == len(one.targets) == len(rows):
+            problems.append(
+                f"{name}: maps {one.maps.dtype} {list(one.maps.shape)} and targets {list(one.targets.shape)} for {len(rows):,} images"
+            )
+        elif len(rows) and not 0 <= one.targets.min() <= one.targets.max() < len(images.classes):
+            problems.append(f"{name}: targets beyond the {len(images.classes)} classes")
+        seen.add((one.model, one.method))
+    if problems:
+        more = f"; and {len(problems) - 3:,} more" if len(problems) > 3 else ""
+        raise SettingError(f"explanations don't fit: {'; '.join(problems[:3])}{more}.", setting="explanations")
 
 
 def gather(
