@@ -41,7 +41,7 @@ SCORED = {"resnet50": "layer1", "mobilenetv3_small_100": "last_map"}  # every ch
 GROWN = {  # network -> side of its images, methods: those that ask many times on small images
     "mobilenetv3_small_100": (224, FIVE),
     "deit_tiny_patch16_224": (224, ("attention_rollout", "grad_cam", "average_feature_map")),
-    "resnet18": (64, ("score_cam", "ablation_cam", "fem", "occlusion", "integrated_gradients", "gradient_shap", "kernel_shap")),
+    "resnet18": (32, ("score_cam", "ablation_cam", "fem", "occlusion", "integrated_gradients", "gradient_shap", "kernel_shap")),
 }
 NETWORKS = {"resnet50": "layer4", "mobilenetv3_small_100": "last_map"}  # name and the tap all libraries read
 

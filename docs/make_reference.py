@@ -70,7 +70,7 @@ def commands_page() -> str:
         hints = typing.get_type_hints(callback, include_extras=True)
         for argument, parameter in inspect.signature(callback).parameters.items():
             kind, about = _annotated(hints[argument])
-            flag = "--" + argument.replace("_", "-") if type(about).__name__ == "OptionInfo" else argument.upper()
+            flag = "--" + argument.replace("_", "-") if type(about).__name__ == "OptionInfo" else about.metavar or argument.upper()
             # Typer takes the first name given inside Annotated for the default and sorts it out later.
             given = [text for text in (about.default, *(about.param_decls or ())) if isinstance(text, str)]
             shown = next((text for text in given if text.startswith("--")), flag)

@@ -187,7 +187,7 @@ def compare(
 ) -> None:
     """Compare one network of two runs, image by image.
 
-    Prints each measure of A, of B and their difference, paired, with intervals.
+    Prints one line for each measure: A, B and their difference, paired, with intervals. random_smooth and centre_prior are maps that know nothing.
     """
     from pellucid.core.numbers import basis, decimals, with_interval
     from pellucid.scale.comparison import DIFFERENCE, A, B
@@ -198,9 +198,8 @@ def compare(
     for name, by in dict.fromkeys((m.name.removesuffix("_difference"), m.by) for m in found):
         those = {m.model: m for m in found if m.name.removesuffix("_difference") == name and m.by == by}
         places = decimals(those.values())
-        for model in (A, B, DIFFERENCE, "A ~ B"):
-            if model in those:
-                print(f"{name} {by}".strip() + f" {model}: {with_interval(those[model], places)}")
+        figures = [f"{model} {with_interval(those[model], places)}" for model in (A, B, DIFFERENCE, "A ~ B") if model in those]
+        print(f"{f'{name} {by}':44} " + "   ".join(f"{text:24}" for text in figures).rstrip())
 
 
 @app.command()

@@ -220,3 +220,8 @@ def test_varied_settings_are_told_apart_in_words():
     assert in_words({"distill.alpha": 0.4, "run.seed": 1}) == "alpha 0.4, seed 1"
     assert in_words({"teacher.epochs": 1, "student.epochs": 2}) == "teacher.epochs 1, student.epochs 2"
     assert in_words({"explain.methods": ["grad_cam", "kernel_shap"]}) == "methods grad_cam+kernel_shap"
+
+
+def test_a_list_given_as_a_word_is_told_how_lists_are_written():
+    with pytest.raises(SettingError, match=r"""valid list. Write it as 'explain.methods=\["..."\]'"""):
+        settings.from_overrides(["explain.methods=grad_cam"])

@@ -85,6 +85,7 @@ def test_target_decides_the_class():
         np.testing.assert_array_equal(targets("label")[name], [0, 2, 0, 0, 1])
         np.testing.assert_array_equal(targets(np.array([1, 1, 2, 0, 0]))[name], [1, 1, 2, 0, 0])
         np.testing.assert_array_equal(targets(torch.tensor([1, 1, 2, 0, 0]))[name], [1, 1, 2, 0, 0])
+        np.testing.assert_array_equal(targets(2)[name], [2] * 5)
 
 
 @pytest.mark.parametrize(

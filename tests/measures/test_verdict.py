@@ -193,6 +193,25 @@ def test_rows_of_a_class_or_another_split_do_not_decide():
     assert judge([*rows, other], {}, settings=SETTINGS)[0].answer == "yes"
 
 
+def test_where_a_network_looks_that_guesses_is_nothing_to_pass_on():
+    """However like its maps the student's are."""
+    recalls = [Measurement("recall", 0.3, stratum=f"class {k}") for k in range(4)]
+    guessing = Measurement("balanced_accuracy", 0.26, 0.24, 0.28, model="teacher")
+    verdict = judge([*recalls, guessing, transferred(0.2, 0.4)], {}, settings=MeasureSettings())[1]
+    assert (verdict.answer, verdict.tone) == ("not judged", "none")
+    assert verdict.figure.startswith("the teacher is not surely better than chance (0.25)")
+
+
+@pytest.mark.parametrize(("high", "led_away"), [(-0.05, True), (0.05, False)])
+def test_the_explanation_verdict_says_where_maps_peak(high, led_away):
+    """Likeness to the teacher may rise while the student's maps leave the finding."""
+    peaks = [Measurement("pointing_game", value, model=role, by="grad_cam") for role, value in (("teacher", 0.8), ("student", 0.4))]
+    gap = Measurement("pointing_game_difference", -0.15, -0.25, high, model="student - base", by="grad_cam")
+    said = judge([transferred(0.1, 0.2), *peaks, gap], {}, settings=MeasureSettings())[1].details[-1]
+    assert said.startswith("peak on the finding (pointing game): student 0.40, teacher 0.80; student - base -0.15 [")
+    assert said.endswith(": teaching led away from it") is led_away
+
+
 def test_accuracy_is_not_judged_where_the_teacher_guesses():
     """A student that agrees with a teacher at chance (0.25 of four classes) has kept nothing."""
     recalls = [Measurement("recall", 0.25, model="teacher", stratum=name) for name in "abcd"]

@@ -165,6 +165,17 @@ def test_write_makes_every_file(record, tmp_path):
     assert len(cases) == 1 + len(record.cases.ids)
 
 
+def test_two_pages_lie_side_by_side(record, tmp_path):
+    """A page of another name has its tables in a folder of its own, and says so."""
+    write(record, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    page = write(record, tmp_path, name="other.html").read_text(encoding="utf-8")
+    named = set(re.findall(r"also in (\w+/data/\w+\.csv)", page))
+    assert len(named) > 6 and all(name.startswith("other/") and (tmp_path / name).is_file() for name in named)
+    assert (tmp_path / "other" / "tables.tex").is_file() and (tmp_path / "other" / "measurements.csv").is_file()
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
 def test_tables_named_in_the_page_are_written(record, tmp_path):
     """Where the page says "also in report/data/x.csv", that file is there."""
     page = write(record, tmp_path).read_text(encoding="utf-8")

@@ -42,6 +42,8 @@ def test_networks_from_files_get_figures_and_a_report(tmp_path, monkeypatch):
     assert found["similarity", "student ~ teacher", "grad_cam"].value == pytest.approx(1)
     assert scores.judged.images.pixels.shape[1] == 32  # as large as the networks had their images
     page = (tmp_path / "out" / "report.html").read_text()
+    assert "which images these networks were trained on isn&#39;t known here" in page
+    assert "1 warning" in scores.verdicts[3].answer or "warnings" in scores.verdicts[3].answer
     assert "Grad-CAM" in page and "base" not in scores.judged.networks
 
 

@@ -113,6 +113,15 @@ def test_measure_and_report_work_on_networks_alone(phantom, teacher, tmp_path):
     assert "By hand" in path.read_text(encoding="utf-8")
 
 
+def test_what_is_no_network_and_what_is_no_score_is_said(phantom, teacher):
+    with pytest.raises(ModelError, match=r"teacher is no Network.*pl.Network\(module, ImageSpec"):
+        pl.measure({"teacher": teacher.model}, phantom.test)
+    with pytest.raises(SettingError, match="images must be a Subset"):
+        pl.measure({"teacher": teacher}, torch.zeros(2, 1, 32, 32))
+    with pytest.raises(SettingError, match="scores must be what measure"):
+        pl.report([], to="absent/report.html")
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

@@ -359,7 +359,8 @@ def _problem(detail: Any, content: dict[str, Any], within: Sequence[str] = ()) -
         kind = f'[{section}]: "{name}" is no setting.' if section else f'"{name}" is no section.'
         return kind + did_you_mean(name, choices), nearest(name, choices)
     where = f"[{section}] {name}" if section else name
-    return f"{where} = {detail['input']!r}: {detail['msg'].lower().removeprefix('value error, ')}.", []
+    form = f""" Write it as '{section}.{name}=["..."]'.""" if detail["type"] == "list_type" and section else ""
+    return f"{where} = {detail['input']!r}: {detail['msg'].lower().removeprefix('value error, ')}.{form}", []
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

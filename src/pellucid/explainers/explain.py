@@ -18,7 +18,7 @@ from pellucid.core.records import Explanation
 from pellucid.data.dataset import Subset
 from pellucid.explainers.average_feature_map import average_feature_maps
 from pellucid.explainers.baselines import prepare
-from pellucid.explainers.reading import read, sharing
+from pellucid.explainers.reading import full_precision, read, sharing
 from pellucid.models.centres import find_centres
 from pellucid.models.saved import Network
 from pellucid.models.taps import ask, evaluating, find_taps, reference
@@ -32,7 +32,7 @@ def explain(
     images: Subset | Tensor,
     *,
     methods: Sequence[str] = METHODS,
-    target: str | np.ndarray | Tensor | Sequence[int] = "predicted",
+    target: str | int | np.ndarray | Tensor | Sequence[int] = "predicted",
     tap: str = "auto",
     settings: Mapping[str, dict[str, Any]] | None = None,
     baselines: Subset | Tensor | None = None,
@@ -47,8 +47,8 @@ def explain(
         A subset is prepared for each network as its own spec says; a tensor goes to all networks as it is.
     methods : sequence of str
         See ``pellucid list explainers``.
-    target : str or int array [N] or [N, M]
-        The class each map is for. ``predicted``: each network's own; ``teacher``: the prediction of the network of that name;
+    target : str, int, or int array [N] or [N, M]
+        The class each map is for, one number for all images. ``predicted``: each network's own; ``teacher``: the prediction of the network of that name;
         ``label``: the true class; ``all``: every class; or one class per image, or M of them.
     tap : str
         Where maps are read. ``auto``: the deepest tap whose grid is at least 6x6.
@@ -188,6 +188,8 @@ def _targets(named: dict[str, Any], images: Subset | Tensor, target: Any) -> np.
     """Return int64 [N, M], the same for all networks; None where a network's own predictions are meant, which its maps' pass will give."""
     if not isinstance(target, str):
         given = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
+        if given.ndim == 0 and given.dtype.kind in "iu":
+            given = np.full(len(images), given)
         if given.shape[:1] != (len(images),) or given.ndim not in (1, 2) or not given.size or given.dtype.kind not in "iu":
             raise TargetError(
                 f"target must hold one class number (or several) for each of the {len(images)} images; it is {given.dtype} {list(given.shape)}."
@@ -258,7 +260,7 @@ def _explain_one(
                     before = _now(batch)
                     found = explainer(network.model, batch, which, *others, **chosen[method])
                     seconds[method] += _now(batch) - before
-                    maps.setdefault((method, number), []).append(found.detach().cpu().numpy())
+                    maps.setdefault((method, number), []).append(full_precision(found.detach()).cpu().numpy())
                     if "doubtful" in explainer.traits:
                         doubtful = explainer.traits["doubtful"](network.model, batch, which, **chosen[method])
                         doubts.setdefault((method, number), []).append(doubtful.cpu().numpy())
@@ -326,7 +328,7 @@ def _batches(name: str, network: Any, images: Subset | Tensor, batch_size: int) 
     """Yield the network's input on its own device and of its own type."""
     like = reference(network.model)
     batches = network.inputs(images, batch_size)
-    for batch in track(batches, f"maps of {name}", total=math.ceil(len(images) / batch_size), each=batch_size):
+    for batch in track(batches, f"maps of {name}", total=math.ceil(len(images) / batch_size), each=min(batch_size, len(images))):
         yield batch.to(like)
 
 

@@ -36,7 +36,7 @@ def judge(measurements: Iterable[Measurement], audit: dict[str, Any], *, setting
     found = {(m.name, m.model, m.by): m for m in measurements if m.stratum == "all" and m.split == "test"}
     n_classes = len({m.stratum for m in measurements if m.name == "recall"})
     leaks = [finding["text"] for finding in audit.get("findings", []) if finding["level"] == "leak"]
-    return [_accuracy(found, leaks, settings.margin, n_classes), _explanation(found), _cost(found), _data(audit, leaks)]
+    return [_accuracy(found, leaks, settings.margin, n_classes), _explanation(found, n_classes), _cost(found), _data(audit, leaks)]
 
 
 def _accuracy(found: Found, leaks: list[str], margin: float, n_classes: int) -> Verdict:
@@ -50,10 +50,8 @@ def _accuracy(found: Found, leaks: list[str], margin: float, n_classes: int) -> 
         why = "no student and teacher to compare" if difference is None else difference.reason or "undefined"
         return Verdict(question, "not judged", "none", why, (), rule, evidence)
     details = [_side_by_side(found), _helped(found)]
-    teacher = found.get(("balanced_accuracy", "teacher", ""))
-    if n_classes and teacher is not None and (teacher.low or 0.0) <= 1 / n_classes:
+    if why := _by_chance(found, n_classes):
         # Two networks that guess agree perfectly; that is nothing to report as "kept".
-        why = f"the teacher is not surely better than chance ({1 / n_classes:.2f}): {with_interval(teacher)}"
         return Verdict(question, "not judged", "none", why, tuple(filter(None, details)), rule, evidence)
     if difference.low > -margin:
         answer, tone = "yes", "good"
@@ -68,6 +66,14 @@ def _accuracy(found: Found, leaks: list[str], margin: float, n_classes: int) -> 
         details.append("the audit found a leak: these figures cannot be believed")
     figure = full(difference)
     return Verdict(question, answer, tone, figure, tuple(filter(None, details)), rule, evidence)  # type: ignore[arg-type]
+
+
+def _by_chance(found: Found, n_classes: int) -> str:
+    """Say that the teacher may be guessing, or nothing."""
+    teacher = found.get(("balanced_accuracy", "teacher", ""))
+    if not n_classes or teacher is None or (teacher.low or 0.0) > 1 / n_classes:
+        return ""
+    return f"the teacher is not surely better than chance ({1 / n_classes:.2f}): {with_interval(teacher)}"
 
 
 def _side_by_side(found: Found) -> str:
@@ -86,7 +92,7 @@ def _helped(found: Found) -> str:
     return f"distillation helped? {answer}: {with_interval(m)}"
 
 
-def _explanation(found: Found) -> Verdict:
+def _explanation(found: Found, n_classes: int) -> Verdict:
     question, evidence = "Does it look where the teacher looks?", "maps"
     methods = [by for name, _, by in found if name == "transferred"]
     method = "grad_cam" if "grad_cam" in methods else next(iter(methods), "")
@@ -96,7 +102,8 @@ def _explanation(found: Found) -> Verdict:
         "yes: the 95 % interval of transferred = similarity(student, teacher) - similarity(base, teacher) lies above 0; no: below 0. "
         "Transfer gain = transferred / (similarity(twin, teacher) - similarity(base, teacher)), where that is surely above 0. "
         f"Kept, yes: similarity(student, teacher) - similarity(twin, teacher) has its lower end above -{KEPT:g}, and so has "
-        f"{_short(looks)}{instead}, student minus teacher; no: either has its upper end below -{KEPT:g}. A twin is a second teacher of another seed"
+        f"{_short(looks)}{instead}, student minus teacher; no: either has its upper end below -{KEPT:g}. A twin is a second teacher of another seed. "
+        "Not judged where the teacher is not surely better than chance"
     )
     if not methods:
         return Verdict(question, "not judged", "none", "no maps of student, base and teacher to compare", (), rule, evidence)
@@ -107,7 +114,10 @@ def _explanation(found: Found) -> Verdict:
         *((f"transferred {with_interval(m)}",) if of_gain else ()),
         *((f"transfer gain {with_interval(gain)}",) if gain is not None and not of_gain else ()),
         _kept(found, method),
+        *_on_the_finding(found, method),
     )
+    if why := _by_chance(found, n_classes):  # where a network that guesses looks is nothing to pass on
+        return Verdict(question, "not judged", "none", why, details, rule, evidence)
     if m.value is None or m.low is None or m.high is None:
         if m.value is not None:
             details = (_similarities(found, method), *details)
@@ -120,6 +130,17 @@ def _explanation(found: Found) -> Verdict:
     if m.high < 0:
         return Verdict(question, "no, less than by itself", "bad", figure, details, rule, evidence)
     return Verdict(question, "not distinguishable", "open", figure, details, rule, evidence)
+
+
+def _on_the_finding(found: Found, method: str) -> tuple[str, ...]:
+    """Say how often each network's map peaks on the finding, which likeness to the teacher doesn't tell; nothing without masks."""
+    named = [(role, found.get(("pointing_game", role, method))) for role in ("student", "base", "teacher")]
+    there = ", ".join(f"{role} {m.value:.2f}" for role, m in named if m is not None and m.value is not None)
+    gap = found.get(("pointing_game_difference", "student - base", method))
+    taught = f"; student - base {with_interval(gap)}" if gap is not None and gap.value is not None else ""
+    if gap is not None and gap.high is not None and gap.high < 0:
+        taught += ": teaching led away from it"
+    return (f"peak on the finding (pointing game): {there}{taught}",) if there else ()
 
 
 def _kept(found: Found, method: str) -> str:

@@ -43,11 +43,12 @@ def render(record: RunRecord) -> str:
     return _rendered(record, book, all_tables(record, book))
 
 
-def _rendered(record: RunRecord, book: CaseBook, tables: list[Table]) -> str:
+def _rendered(record: RunRecord, book: CaseBook, tables: list[Table], beside: str = "report") -> str:
     page = environment().get_template("page.html.jinja")
     first = [int(i) for i in book.disagreement()[:N_PLAIN]]
     content = {
         "record": record,
+        "beside": beside,
         "header": header(record),
         "banners": banners(record),
         "verdicts": record.verdicts,
@@ -77,6 +78,8 @@ def _rendered(record: RunRecord, book: CaseBook, tables: list[Table]) -> str:
 def write(record: RunRecord, folder: Path, *, name: str = "report.html") -> Path:
     """Write the page (``report.html``, or `name`), ``report/data/*.csv``, ``report/figures/layers.svg``, ``tables.tex`` and ``measurements.csv`` into a folder, each whole or not at all.
 
+    A page of another name has all of these in a folder of its name, so that two pages can lie side by side.
+
     Returns
     -------
     Path
@@ -90,14 +93,16 @@ def write(record: RunRecord, folder: Path, *, name: str = "report.html") -> Path
     folder = Path(folder)
     book = CaseBook(record)
     tables = all_tables(record, book)
+    beside = Path(name).stem
+    own = folder if beside == "report" else folder / beside
     for table in tables:
-        write_text(folder / "report" / "data" / f"{table.name}.csv", to_csv(table))
-    write_text(folder / "report" / "data" / "training.csv", training_csv(record))
-    write_text(folder / "measurements.csv", measurements_csv(record.measurements))
-    write_text(folder / "tables.tex", latex_file(tables))
+        write_text(folder / beside / "data" / f"{table.name}.csv", to_csv(table))
+    write_text(folder / beside / "data" / "training.csv", training_csv(record))
+    write_text(own / "measurements.csv", measurements_csv(record.measurements))
+    write_text(own / "tables.tex", latex_file(tables))
     if figure := layers.layers_figure(book):
-        write_text(folder / "report" / "figures" / "layers.svg", figure)
-    write_text(folder / name, _rendered(record, book, tables), kind="report")
+        write_text(folder / beside / "figures" / "layers.svg", figure)
+    write_text(folder / name, _rendered(record, book, tables, beside), kind="report")
     return folder / name
 
 

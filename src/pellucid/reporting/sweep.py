@@ -56,6 +56,7 @@ def render(record: SweepRecord, tables: Sequence[Table]) -> str:
     chosen = record.rows[record.chosen]
     return environment().get_template("sweep.html.jinja").render(
         record=record,
+        beside="report",
         chosen=_setting(chosen),
         figures=_chosen_figures(record, chosen),
         test_part=_test_part(record),

@@ -18,6 +18,11 @@ from pellucid.models.saved import load as load_network
 from pellucid.running.experiment import evenly
 from pellucid.running.stages import logits_of, measure, report
 
+UNSEEN = {
+    "level": "warning",
+    "text": "which images these networks were trained on isn't known here: on images, or subjects, of their training they look better than they are",
+}
+
 
 def judge_files(models: list[str], source: str, overrides: list[str], *, to: Path) -> Scores:
     """Explain and measure saved networks on the test split of some images, and write the report.
@@ -59,6 +64,7 @@ def judge_files(models: list[str], source: str, overrides: list[str], *, to: Pat
     maps = explain(
         dict(networks), data.test[rows], methods=asked.methods, target=target, tap=asked.tap, settings=asked.options, baselines=data.train
     )
+    audit = {**data.audit, "findings": [*data.audit.get("findings", []), UNSEEN]}
     scores = measure(
         networks,
         data.test,
@@ -66,10 +72,10 @@ def judge_files(models: list[str], source: str, overrides: list[str], *, to: Pat
         explanations=maps,
         rows=rows,
         baselines=data.train,
-        audit=data.audit,
+        audit=audit,
         **settings.measure.model_dump(),
     )
-    report(scores, maps, to=to, title=settings.run.title, data=data)
+    report(scores, maps, to=to, title=settings.run.title, data=data, audit=audit)
     return scores
 
 

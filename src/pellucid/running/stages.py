@@ -196,6 +196,11 @@ def measure(
     asked = parse({"measure": settings}).measure
     _of_measures(asked)  # refuses a mistake before anything is computed
     named = networks if isinstance(networks, dict) else {"student": networks}
+    bare = [name for name, network in named.items() if not isinstance(network, Network)]
+    if bare:
+        raise ModelError(
+            f"{bare[0]} is no Network, so nobody knows how images must be prepared for it. Make one: pl.Network(module, ImageSpec(...), Task(...))."
+        )
     if not isinstance(images, Subset):
         raise SettingError(f"images must be a Subset, e.g. data.test; given is {type(images).__name__}.", setting="images")
     if explanations is None:
@@ -286,7 +291,13 @@ def judge(judged: Judged, audit: dict[str, Any]) -> Scores:
 
 
 def report(
-    scores: Scores, maps: list[Explanation] | None = None, *, to: Path | str = "report.html", title: str = "", data: Data | None = None
+    scores: Scores,
+    maps: list[Explanation] | None = None,
+    *,
+    to: Path | str = "report.html",
+    title: str = "",
+    data: Data | None = None,
+    audit: dict[str, Any] | None = None,
 ) -> Path:
     """Write the report of networks that were measured: one HTML file, with its tables beside it.
 
@@ -297,17 +308,28 @@ def report(
     maps : list of Explanation, optional
         The maps to show, on the same images; default: those that were measured.
     to : Path or str
-        The HTML file; tables go into a folder ``report`` beside it.
+        The HTML file; tables and figures go into a folder of its name beside it.
     title : str
         Default: the name of the data.
     data : Data, optional
         Shows the section on data and audit too.
+    audit : dict, optional
+        What the audit found; default: ``data.audit``.
 
     Returns
     -------
     Path
         Where the report lies.
+
+    Raises
+    ------
+    SettingError
+        `scores` are none.
+    StorageError
+        The report can't be written.
     """
+    if not isinstance(scores, Scores):
+        raise SettingError(f"scores must be what measure(...) gives; given is {type(scores).__name__}.", setting="scores")
     judged = scores.judged
     found = record.assemble(
         title=title or judged.images.dataset.name,
@@ -318,7 +340,7 @@ def report(
         explanations=maps or judged.explanations,
         panel=[],
         panel_rows=np.empty(0, np.int64),
-        audit={} if data is None else data.audit,
+        audit=audit or ({} if data is None else data.audit),
         stages=[],
         versions=record.versions(),
     )

@@ -24,7 +24,7 @@ def readme_figure(record: RunRecord, *, case: int | None = None) -> bytes:
     record : RunRecord
         With at least one method's maps.
     case : int or None
-        Row of ``record.cases``; default: the median case by agreement.
+        Row of ``record.cases``; default: the median case by agreement, among those with an outlined finding where there are any.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def readme_figure(record: RunRecord, *, case: int | None = None) -> bytes:
         SVG on white paper that holds its pictures; it needs neither network nor style sheet.
     """
     book = CaseBook(record)
-    index = book.median() if case is None else case
+    index = _median(record, book) if case is None else case
     if index is None or book.lead is None:
         raise ValueError("readme_figure needs a record with at least one case and one method's maps")
     shown = book.case(index)
@@ -61,6 +61,12 @@ def readme_figure(record: RunRecord, *, case: int | None = None) -> bytes:
         f'aria-label="{escape(spoken, quote=True)}"><style>{style}</style><rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>'
         f"{''.join(parts)}</svg>"
     ).encode()
+
+
+def _median(record: RunRecord, book: CaseBook) -> int | None:
+    masks = record.cases.masks
+    found = [] if masks is None else [int(i) for i in book.disagreement() if masks[i].any()]
+    return found[len(found) // 2] if found else book.median()
 
 
 def _column(k: int, picture: bytes, name: str, said: str, outline: str, side: int) -> str:
