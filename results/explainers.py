@@ -272,7 +272,7 @@ def run_part(name: str) -> list[str]:
         ]
     parts.append(
         f"Maps for the class that the teacher sees. Localisation on the images that have a lesion, {basis(placed.n_images, placed.n_units, placed.unit)}; "
-        f"{_judged_on(found)}. {HOW_TO_READ if name == 'quick' else '' if kept('cascade') else NOT_RANDOMISED}"
+        f"{_judged_on(found)}. {HOW_TO_READ if name == 'quick' else cascaded()}"
     )
     for role in ROLES:
         lines = [f"**{role}**", "", "| method | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
@@ -281,6 +281,12 @@ def run_part(name: str) -> list[str]:
             lines.append(f"| {method} | " + " | ".join("" if m is None else with_interval(m) for m in cells) + " |")
         parts.append("\n".join(lines))
     return [*parts, "**From teacher to student**, by the maps of each method:", transferred(found)]
+
+
+def cascaded() -> str:
+    """Say how the costly methods' cascade was run, and what failing it means."""
+    content = kept("cascade")
+    return NOT_RANDOMISED if content is None else f"The cascade of random weights: `{content['command']}`. {REFUTED}"
 
 
 def _judged_on(found: list[Measurement]) -> str:
@@ -411,6 +417,8 @@ each: intervals say how far these test images decide, not how far another traini
 HOW_TO_READ = """\
 `randomisation` should be low, `deletion_auc` too, the others high; `mask_fidelity_gain` and `road` are 0 for a map that knows nothing; `met` is seconds an image at
 batch 1 on one thread, from the forward pass to a map as large as the image."""
+REFUTED = """\
+A method that is refuted there draws much the same map whatever the weights are: that it finds the lesion says more about the image than about the network."""
 NOT_RANDOMISED = """\
 The cascade of random weights was left out here, as it repeats every map up to eight times: these methods pass on two judges, not on three."""
 SHORTCUT = """\
