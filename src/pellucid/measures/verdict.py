@@ -96,15 +96,7 @@ def _explanation(found: Found, n_classes: int) -> Verdict:
     question, evidence = "Does it look where the teacher looks?", "maps"
     methods = [by for name, _, by in found if name == "transferred"]
     method = "grad_cam" if "grad_cam" in methods else next(iter(methods), "")
-    looks = _looks(found, method)
-    instead = "" if looks == LOOKS[0] else " (there are no masks)"
-    rule = (
-        "yes: the 95 % interval of transferred = similarity(student, teacher) - similarity(base, teacher) lies above 0; no: below 0. "
-        "Transfer gain = transferred / (similarity(twin, teacher) - similarity(base, teacher)), where that is surely above 0. "
-        f"Kept, yes: similarity(student, teacher) - similarity(twin, teacher) has its lower end above -{KEPT:g}, and so has "
-        f"{_short(looks)}{instead}, student minus teacher; no: either has its upper end below -{KEPT:g}. A twin is a second teacher of another seed. "
-        "Not judged where the teacher is not surely better than chance"
-    )
+    rule = _explanation_rule(found, _looks(found, method))
     if not methods:
         return Verdict(question, "not judged", "none", "no maps of student, base and teacher to compare", (), rule, evidence)
     m = found["transferred", "student - base", method]
@@ -130,6 +122,22 @@ def _explanation(found: Found, n_classes: int) -> Verdict:
     if m.high < 0:
         return Verdict(question, "no, less than by itself", "bad", figure, details, rule, evidence)
     return Verdict(question, "not distinguishable", "open", figure, details, rule, evidence)
+
+
+def _explanation_rule(found: Found, looks: str) -> str:
+    """Return the rule in words, what a twin decides only where there is one."""
+    rule = (
+        "yes: the 95 % interval of transferred = similarity(student, teacher) - similarity(base, teacher) lies above 0; no: below 0; "
+        "not judged where the teacher is not surely better than chance"
+    )
+    if not any(model == f"student - {TWIN}" for _, model, _ in found):
+        return rule
+    instead = "" if looks == LOOKS[0] else " (there are no masks)"
+    return (
+        f"{rule}. Transfer gain = transferred / (similarity(twin, teacher) - similarity(base, teacher)), where that is surely above 0. "
+        f"Kept, yes: similarity(student, teacher) - similarity(twin, teacher) has its lower end above -{KEPT:g}, and so has "
+        f"{_short(looks)}{instead}, student minus teacher; no: either has its upper end below -{KEPT:g}. A twin is a second teacher of another seed"
+    )
 
 
 def _on_the_finding(found: Found, method: str) -> tuple[str, ...]:
