@@ -159,6 +159,29 @@ def test_what_are_no_networks_is_said(networks):
         explain(networks, subset())
 
 
+def test_all_classes_of_networks_that_have_other_classes_are_refused():
+    several = {"a": build("cnn5", n_classes=2, channels=3, size=32), "b": build("cnn5", n_classes=4, channels=3, size=32)}
+    with pytest.raises(TargetError, match="other numbers of classes"):
+        explain(several, torch.zeros(1, 3, 32, 32), methods=["grad_cam"], target="all")
+
+
+@pytest.mark.parametrize(
+    "gives", [lambda logits: {"logits": logits}, lambda logits: (logits, 1), lambda logits: logits[:, 0], lambda logits: logits[:, :0]]
+)
+@pytest.mark.parametrize("method", ["occlusion", "grad_cam"])
+def test_what_gives_no_logits_is_refused_by_every_method(method, gives):
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = build("cnn5", n_classes=2, channels=3, size=32)
+
+        def forward(self, images):
+            return gives(self.inner(images))
+
+    with pytest.raises(ModelError, match="logits"):
+        explain(Odd(), torch.rand(2, 3, 32, 32), methods=[method])
+
+
 def test_networks_without_gradients_are_refused_in_words():
     with torch.inference_mode():
         made_there = build("cnn5", n_classes=2, channels=3, size=32)

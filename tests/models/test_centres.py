@@ -288,3 +288,29 @@ def test_a_network_that_gives_itself_away_when_copied_stays_as_it_is(gives: str)
     model = Given()
     assert find_centres(model, "second", size=(32, 32), channels=3) is None
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("how", ["hook", "forward"])
+def test_what_hooks_do_is_not_known(how: str) -> None:
+    """One may belong to the network, as one that pads; with it taken off again, it is looked at anew."""
+    model = headed(nn.Conv2d(3, 8, 2, stride=2), nn.Conv2d(8, 8, 1))
+    if how == "hook":
+        handle = model[0].register_forward_pre_hook(lambda module, args: (functional.pad(args[0], (1, 0, 1, 0)),))
+    else:
+        old = model[0].forward
+        model[0].forward = lambda images: old(functional.pad(images, (1, 0, 1, 0)))
+    assert find_centres(model, "last_map", size=(32, 32), channels=3) is None
+    if how == "hook":
+        handle.remove()
+        assert in_pixels(model, "last_map", (32, 32)) == [pytest.approx((1.0, 2.0))] * 2
+
+
+def test_what_a_pass_left_in_the_network_does_not_matter() -> None:
+    class Storing(OwnNetwork):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.features = self.first(images)
+            return super().forward(images)
+
+    model = Storing()
+    model(torch.rand(1, 3, 32, 32))  # with its graph
+    assert in_pixels(model, "second", (32, 32)) == [pytest.approx((1.0, 4.0))] * 2

@@ -546,3 +546,13 @@ def test_threads_that_look_at_one_network_take_turns():
 def test_lazy_networks_are_refused_in_words():
     with pytest.raises(ModelError, match="Call it once on some images"):
         find_taps(nn.Sequential(nn.LazyConv2d(8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(2)), size=32, channels=3)
+
+
+def test_networks_that_share_modules_take_turns_too():
+    shared, images = timm.create_model("resnet18", num_classes=2).train(), torch.rand(8, 2, 3, 64, 64)
+    networks = [nn.Sequential(shared), nn.Sequential(shared, nn.Softmax(1))]
+    alone = [forward_with(networks[i % 2], batch, ["layer2"], gradients=True)["layer2"] for i, batch in enumerate(images)]
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(forward_with, networks[i % 2], batch, ["layer2"], gradients=True) for i, batch in enumerate(images)]
+    assert all(torch.equal(one, other.result()["layer2"]) for one, other in zip(alone, asked, strict=True))
+    assert all(module.training for module in shared.modules())

@@ -98,7 +98,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_writable(path: Path | str) -> None:
-    """Refuse a file that can't be written, before hours are spent on what goes into it; nothing is made.
+    """Refuse a report that can't be written, before hours are spent on what goes into it; nothing is made.
 
     Raises
     ------
@@ -108,6 +108,10 @@ def check_writable(path: Path | str) -> None:
     path = Path(path)
     if not path.name or path.is_dir():
         raise StorageError(f"{str(path)!r} is a folder. Name a file in it.")
+    if path.with_suffix("") == path or path.with_suffix("").is_file():
+        raise StorageError(
+            f"{path}: give it an ending, e.g. {path.stem}.html, and let no file be called {path.stem}: its tables go into a folder of that name."
+        )
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=folder):

@@ -152,7 +152,7 @@ def _check_types(methods: Any, tap: Any, settings: Any, batch_size: Any) -> None
         raise SettingError(f'tap must be a name, e.g. "auto"; given is {tap!r}.', setting="tap")
     if settings is not None and not isinstance(settings, Mapping):
         raise SettingError(f'settings must be a dict, e.g. {{"grad_cam": {{"tap": "layer3"}}}}; given is {settings!r}.', setting="settings")
-    if not isinstance(batch_size, int) or batch_size < 1:
+    if type(batch_size) is not int or batch_size < 1:
         raise SettingError(f"batch_size must be a number of images from 1 on; given is {batch_size!r}.", setting="batch_size")
 
 
@@ -202,7 +202,10 @@ def _targets(named: dict[str, Any], images: Subset | Tensor, target: Any) -> np.
     if target == "label":
         return _labels(images)[:, None]
     if target == "all":
-        n_classes = next(iter(named.values())).logits(images[:1], 1).shape[1]
+        each = {name: network.logits(images[:1], 1).shape[1] for name, network in named.items()}
+        n_classes = next(iter(each.values()))
+        if set(each.values()) != {n_classes}:
+            raise TargetError(f'target = "all", but the networks have other numbers of classes: {each}. Explain them one by one.')
         return np.tile(np.arange(n_classes), (len(images), 1))
     raise TargetError(f'target = "{target}" can be predicted, teacher, label, all, or one class per image.')
 

@@ -65,7 +65,7 @@ def find_centres(model: nn.Module, tap: str, *, size: tuple[int, int], channels:
     (0.5, 32.0)
     """
     taps = find_taps(model, size=size, channels=channels)
-    known, made = _KNOWN.setdefault(model, {}), (*size, channels, make_of(model))
+    known, made = _KNOWN.setdefault(model, {}), (*size, channels, make_of(model), _hooked(model))
     found = taps.find(tap)
     if (made, found) not in known:
         stages = {each.name: each for each in (*taps.spatial, found)}  # one run tells of all
@@ -106,18 +106,23 @@ def _twin(model: nn.Module, precise: torch.dtype) -> Iterator[nn.Module]:
     ones = {
         id(p): nn.Parameter(torch.ones((), dtype=precise, device=p.device).expand(p.shape), requires_grad=False) for p in model.parameters()
     }
+    if _hooked(model):  # whether a hook listens or changes what passes, and whose it is in a copy, nobody can see
+        raise ModelError(f"{type(model).__name__} has hooks.")
+    # What a pass left behind with its graph can't be copied; its numbers can.
+    left = {id(t): t.detach() for module in model.modules() for t in vars(module).values() if isinstance(t, Tensor) and not t.is_leaf}
     devices = {p.device for p in model.parameters() if p.is_cuda}
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(reference(model).device.type, enabled=False):
         with evaluating(model):
-            twin = copy.deepcopy(model, dict(ones))
+            twin = copy.deepcopy(model, {**ones, **left})
         if not {id(p) for p in twin.parameters()} <= {id(one) for one in ones.values()} or _belongings(twin) & _belongings(model):
             raise ModelError(f"{type(model).__name__} gives itself away when it is copied.")
         twin.to(precise)
-        for module in twin.modules():
-            for hooks in (module._forward_hooks, module._forward_pre_hooks):
-                hooks.clear()  # the user's, who needn't know of this run
         with torch.random.fork_rng(devices):
             yield twin
+
+
+def _hooked(model: nn.Module) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in model.modules())
 
 
 def _belongings(model: nn.Module) -> set[int]:

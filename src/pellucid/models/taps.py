@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -206,8 +207,18 @@ def find_taps(model: nn.Module, *, size: int | tuple[int, int], channels: int) -
 
 
 def ask(model: nn.Module, images: Tensor) -> Tensor:
-    """Return a network's logits [N, K] of images [N, C, H, W], :func:`placed` as it takes them fastest, in the mode it is in."""
-    return model(placed(model, images))
+    """Return a network's logits [N, K] of images [N, C, H, W], :func:`placed` as it takes them fastest, in the mode it is in.
+
+    Raises
+    ------
+    ModelError
+        It gives something else.
+    """
+    logits = model(placed(model, images))
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.shape[1]:
+        given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f"{type(model).__name__} must map images [N, C, H, W] to logits [N, K]; it gives {given}.")
+    return logits
 
 
 def placed(model: nn.Module, images: Tensor) -> Tensor:
@@ -376,9 +387,9 @@ def attentions(model: nn.Module, images: Tensor, *, gradients: bool = False) -> 
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """Put a network into eval mode and give each module its own mode flag back at the end, also after an error.
 
-    Threads that look at one network take turns: each finds its mode and hooks, and not another's.
+    Threads take turns, whatever network they look at, for networks may share modules: each finds its modes and hooks, and not another's.
     """
-    with _TURNS.setdefault(model, threading.RLock()):
+    with _TURN:
         before = [(module, module.training) for module in model.modules()]
         try:
             for module, _ in before:
@@ -453,7 +464,7 @@ class _Call:
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Taps]] = WeakKeyDictionary()
-_TURNS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_TURN = threading.RLock()
 _CHANNELS_LAST: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
 _GEOMETRY = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "output_size")
 _REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)  # how networks refuse an image
@@ -517,7 +528,7 @@ def _trace(model: nn.Module, image: Tensor) -> _Call:
         finally:
             for handle in handles:
                 handle.remove()
-    if len(root.shape) != 2:
+    if len(root.shape) != 2 or not root.shape[1]:
         raise ModelError(f"{type(model).__name__} must map images [N, C, H, W] to logits [N, K]; it gives {root.shape or 'no tensor'}.")
     return root
 
@@ -806,3 +817,12 @@ def _watch_attention(model: nn.Module, *, leaves: bool) -> Iterator[dict[str, Te
             handle.remove()
         for module, flag in fused:
             module.fused_attn = flag
+
+
+def _begin_anew() -> None:
+    """Let a forked process begin with a free turn: the thread that held it isn't there."""
+    global _TURN
+    _TURN = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

@@ -173,7 +173,7 @@ def measure(
     explanations : list of Explanation, optional
         Maps on ``images[rows]``; made with both default methods where there are none.
     rows : int array, optional
-        Which images were explained; default: the first ones.
+        Which images were explained, where not all were.
     audit : dict, optional
         What the audit found, for the verdict on the data.
     baselines : Subset, optional
@@ -207,7 +207,9 @@ def measure(
         explanations = explain(dict(named), images)
     if not isinstance(explanations, list) or not explanations or not all(isinstance(one, Explanation) for one in explanations):
         raise SettingError("explanations must be a list of what explain(...) gives, and not an empty one.", setting="explanations")
-    rows = np.arange(len(explanations[0].maps)) if rows is None else np.asarray(rows)
+    if rows is None and len(explanations[0].maps) < len(images):
+        raise SettingError(f"there are {len(explanations[0].maps):,} maps for {len(images):,} images. Say which by rows=.", setting="rows")
+    rows = np.arange(len(images)) if rows is None else np.asarray(rows)
     _check_fit(named, images, explanations, rows)
     return judge(gather(named, images, val, explanations, rows, asked, baselines), audit or {})
 
