@@ -215,14 +215,11 @@ def curves(name: str) -> dict[str, Any]:
 def growth(name: str) -> dict[str, Any]:
     """Memory of the process after 1,000 images explained by several methods, over that after the first 100."""
     side, methods = GROWN[name]
-    torch.manual_seed(0)
-    model, images = timm.create_model(name, num_classes=10).eval(), torch.randn(BATCH, 3, side, side)
-    settings = {"kernel_shap": {"samples": 40, "segments": 10}, "gradient_shap": {"samples": 8}, "integrated_gradients": {"steps": 8}}
+    model, images, _ = _ready(name, BATCH, side)
+    few = {"kernel_shap": {"samples": 40, "segments": 10}, "gradient_shap": {"samples": 8}, "integrated_gradients": {"steps": 8}}
     resident = {}
     for done in range(BATCH, 1000 + BATCH, BATCH):
-        explain(
-            model, images + done, methods=methods, settings={key: settings[key] for key in settings if key in methods}, baselines=images
-        )
+        explain(model, images + done, methods=methods, settings=few, baselines=images)  # of other methods settings have no effect
         if done in (104, 1000):
             gc.collect()
             resident[f"after {done} images"] = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -239,10 +236,10 @@ BENCHMARKS = {
 }
 
 
-def _ready(name: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
+def _ready(name: str, batch: int, side: int = SIDE) -> tuple[nn.Module, Tensor, Tensor]:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=10).eval()
-    return model, torch.randn(batch, 3, SIDE, SIDE), torch.arange(batch) % 10
+    return model, torch.randn(batch, 3, side, side), torch.arange(batch) % 10
 
 
 def _copied(model: nn.Module, tap: str) -> tuple[nn.Module, nn.Module]:

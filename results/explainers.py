@@ -18,14 +18,17 @@ from pellucid.core.numbers import basis, undefined, with_interval
 from pellucid.core.records import ROLES, Measurement
 
 RECIPE = "explainers.toml"
-COSTLY = [
+COSTLY_MAPS = [
     'explain.methods=["grad_cam", "score_cam", "integrated_gradients", "occlusion", "gradient_shap", "kernel_shap"]',
+    "explain.images=48", "measure.twin=false",
+]  # fmt: skip
+COSTLY = [
+    *COSTLY_MAPS,
     'measure.measures=["performance", "transfer", "cross_deletion", "faithfulness", "localisation", "insertion_deletion", "road", "explanation_time"]',
-    "explain.images=48", "measure.twin=false", "run.out=runs/explainers_costly",
-]  # fmt: skip
-CASCADE = [  # of the same maps: every one of them made up to eight times anew
-    *COSTLY[:1], 'measure.measures=["sanity"]', "measure.sanity.images=8", *COSTLY[2:4], "run.out=runs/explainers_cascade",
-]  # fmt: skip
+    "run.out=runs/explainers_costly",
+]
+# Every one of the same maps is made up to eight times anew.
+CASCADE = [*COSTLY_MAPS, 'measure.measures=["sanity"]', "measure.sanity.images=8", "run.out=runs/explainers_cascade"]
 RUNS = {
     "quick": ("Methods that ask a network once or twice", []),
     "costly": ("Methods that ask a network a hundred times or more, and Grad-CAM beside them", COSTLY),

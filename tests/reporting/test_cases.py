@@ -137,3 +137,13 @@ def test_who_was_right_follows_truth(record):
     for i in range(len(book)):
         teacher, student = (int(record.cases.logits[r][i].argmax()) == int(record.cases.targets[i]) for r in ("teacher", "student"))
         assert book.who(i) == {(1, 1): "both", (1, 0): "teacher", (0, 1): "student", (0, 0): "neither"}[teacher, student]
+
+
+def test_the_median_among_some_is_the_middle_of_these(record):
+    """In the order of agreement; where none of them was judged, as if all were meant."""
+    book = CaseBook(record)
+    alike = book.alike["student", book.lead]
+    some = record.cases.masks.any((1, 2)) & np.isfinite(alike)
+    ranked = sorted(np.flatnonzero(some), key=lambda i: alike[i])
+    assert book.median(some) == ranked[(len(ranked) - 1) // 2]
+    assert book.median(np.zeros(len(book), bool)) == book.median()

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from pellucid.core.errors import StorageError
 from pellucid.core.records import Measurement
 from pellucid.reporting import page as pages
 from pellucid.reporting.citations import SOURCES, bibtex, entries
@@ -174,6 +175,15 @@ def test_two_pages_lie_side_by_side(record, tmp_path):
     assert len(named) > 6 and all(name.startswith("other/") and (tmp_path / name).is_file() for name in named)
     assert (tmp_path / "other" / "tables.tex").is_file() and (tmp_path / "other" / "measurements.csv").is_file()
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.parametrize("name", ["no_ending", "taken.html"])
+def test_a_page_whose_tables_have_no_place_is_refused(record, tmp_path, name):
+    """With nothing half-written."""
+    (tmp_path / "taken").touch()
+    with pytest.raises(StorageError, match="let no file be called"):
+        write(record, tmp_path, name=name)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_tables_named_in_the_page_are_written(record, tmp_path):

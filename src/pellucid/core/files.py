@@ -21,6 +21,10 @@ from pellucid.core.errors import StorageError
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 # The last three: a file stands where a folder should be, or the other way.
 _FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+_DAMAGE = (
+    FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 Result = TypeVar("Result")
 _hits: dict[str, int] = {}
 _numbers = itertools.count()
@@ -98,7 +102,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_writable(path: Path | str) -> None:
-    """Refuse a report that can't be written, before hours are spent on what goes into it; nothing is made.
+    """Refuse a file that can't be written, before hours are spent on what goes into it; nothing is made.
 
     Raises
     ------
@@ -108,10 +112,6 @@ def check_writable(path: Path | str) -> None:
     path = Path(path)
     if not path.name or path.is_dir():
         raise StorageError(f"{str(path)!r} is a folder. Name a file in it.")
-    if path.with_suffix("") == path or path.with_suffix("").is_file():
-        raise StorageError(
-            f"{path}: give it an ending, e.g. {path.stem}.html, and let no file be called {path.stem}: its tables go into a folder of that name."
-        )
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -145,19 +145,7 @@ def unless_damaged(read: Callable[[], Result]) -> Result | None:
     """Return what `read` reads, or None where a file is gone or damaged; whoever wrote it makes it anew."""
     try:
         return read()
-    except (
-        FileNotFoundError,
-        IsADirectoryError,
-        NotADirectoryError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ):
+    except _DAMAGE:
         return None
 
 

@@ -44,13 +44,9 @@ def prepare(kind: str, method: str, network: Any, baselines: Subset | Tensor | N
     ModelError
         They are neither, or a subset is given for a plain module, which doesn't say how to prepare it.
     """
-    if (
-        baselines is not None
-        and not isinstance(baselines, Subset)
-        and not (isinstance(baselines, Tensor) and baselines.is_floating_point())
-    ):
-        kind = str(baselines.dtype) if isinstance(baselines, Tensor) else type(baselines).__name__
-        raise ModelError(f"baselines must be a Subset or a float tensor, prepared as the images are, not {kind}.")
+    if not isinstance(baselines, Subset | Tensor | None) or (isinstance(baselines, Tensor) and not baselines.is_floating_point()):
+        given = f"{type(baselines).__name__} {getattr(baselines, 'dtype', '')}".rstrip()
+        raise ModelError(f"baselines must be a Subset or a float tensor, prepared as the images are, not {given}.")
     if baselines is None or not len(baselines):
         raise SettingError(f"{method} compares with training images, and none are given. Call explain(..., baselines=data.train).")
     if isinstance(baselines, Subset) and not isinstance(network, Network):

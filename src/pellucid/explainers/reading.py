@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core.errors import TapError
-from pellucid.models.taps import LOGITS, find_taps, forward_with, run_from
+from pellucid.models.taps import LOGITS, NO_WAY, find_taps, forward_with, run_from
 
 _shared: ContextVar[dict[tuple[int, int, str], Reading] | None] = ContextVar("shared", default=None)
 _SAME = 1e-4  # of the largest logit: float32 sums in another order
@@ -57,7 +57,7 @@ class Reading:
                 chosen = self._outcome.gather(1, targets[:, None]).sum()
             (gradient,) = torch.autograd.grad(chosen, self._leaf, retain_graph=True, allow_unused=True)
             if gradient is None:  # as where what follows is quantised
-                raise TapError(f"{type(self.model).__name__}: the logits don't depend on {self.tap} in a way that can be differentiated.")
+                raise TapError(NO_WAY.format(type(self.model).__name__, self.tap))
             self._last = targets.clone(), gradient
         return self._last[1]
 

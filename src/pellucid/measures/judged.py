@@ -193,12 +193,13 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Scores:
-    """What all measures together say: the measurements, one verdict per question, values per image, and what was judged."""
+    """What all measures together say: the measurements, one verdict per question, values per image, what was judged, and the audit beside it."""
 
     measurements: list[Measurement]
     verdicts: list[Verdict]
     per_image: dict[str, np.ndarray]
     judged: Judged
+    audit: dict[str, Any]
 
 
 def measurement(name: str, found: Interval, *, reason: str = "", **facts: Any) -> Measurement:

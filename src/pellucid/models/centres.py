@@ -87,7 +87,8 @@ def _as_blank(model: nn.Module, taps: dict[str, Tap], size: tuple[int, int], cha
     images = probes[:, None].repeat(1, channels, 1, 1)
     seen: dict[str, Tensor] = {}
     # Whatever error a network makes of such numbers, or of being copied: its maps can still be drawn as cut evenly.
-    with contextlib.suppress(Exception), _twin(model, precise) as twin, watch(twin, taps, leaves=False) as seen, _Blank():  # noqa: F811
+    with contextlib.suppress(Exception), _twin(model, precise) as twin, watch(twin, taps, leaves=False) as maps, _Blank():
+        seen = maps  # what was seen before an error is seen
         twin(images)
     found = {}
     for name, tap in taps.items():
@@ -122,6 +123,7 @@ def _twin(model: nn.Module, precise: torch.dtype) -> Iterator[nn.Module]:
 
 
 def _hooked(model: nn.Module) -> bool:
+    """Say whether something else than its modules' own ``forward`` has a hand in a network's pass."""
     return any(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in model.modules())
 
 

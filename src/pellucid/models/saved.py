@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from pellucid.models.taps import ask, evaluating
 
 CUSTOM = "custom"  # the architecture of a module the user made
 FORMAT = 1
-_ABOUT = ("architecture", "options", "history", "best_epoch", "precision", "provenance", "fingerprint")
 
 
 @dataclass
@@ -103,9 +102,8 @@ class Network:
 
         # Tied weights share memory, which safetensors refuses; each name gets its own copy and loading ties them again.
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.model.state_dict().items()}
-        about = {name: getattr(self, name) for name in _ABOUT}
-        header = {"format": FORMAT, "spec": asdict(self.spec), "task": asdict(self.task), **about}
-        content = save(tensors, {"pellucid": json.dumps(header, sort_keys=True)})
+        header = _Header(FORMAT, **{name: getattr(self, name) for name in _kept()})
+        content = save(tensors, {"pellucid": json.dumps(asdict(header), sort_keys=True)})
         files.write_bytes(path, content, kind="network")
 
 
@@ -137,12 +135,12 @@ def load(path: Path | str, *, model: nn.Module | None = None) -> Network:
         reason = " ".join(str(error).split())
         raise WeightsError(f"{path}: these weights don't fit {type(model).__name__}: {reason[:300]}") from error
     model.provenance = header.provenance  # type: ignore[assignment]
-    return Network(model.eval(), **{name: getattr(header, name) for name in ("spec", "task", *_ABOUT)})
+    return Network(model.eval(), **{name: getattr(header, name) for name in _kept()})
 
 
 @dataclass
 class _Header:
-    """What stands beside the tensors; read, it is checked by these types."""
+    """What of a :class:`Network` stands beside the tensors; read, it is checked by these types."""
 
     format: int
     spec: ImageSpec
@@ -154,6 +152,10 @@ class _Header:
     precision: str
     provenance: str
     fingerprint: str
+
+
+def _kept() -> list[str]:
+    return [each.name for each in fields(_Header) if each.name != "format"]
 
 
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:

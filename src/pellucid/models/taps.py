@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import math
 import os
 import threading
@@ -30,6 +31,7 @@ from pellucid.core.errors import ModelError, TapError, did_you_mean, nearest
 from pellucid.core.records import SMALLEST_GRID
 
 LAST_MAP, POOLED, LOGITS = "last_map", "pooled", "logits"
+NO_WAY = "{}: the logits don't depend on {} in a way that can be differentiated."
 _NO_GRID = "{} has no spatial grid, so it gives no map. Choose a spatial tap such as last_map."
 
 
@@ -214,11 +216,15 @@ def ask(model: nn.Module, images: Tensor) -> Tensor:
     ModelError
         It gives something else.
     """
-    logits = model(placed(model, images))
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.shape[1]:
-        given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    return _logits(model, model(placed(model, images)))
+
+
+def _logits(model: nn.Module, output: Any) -> Tensor:
+    """Return what a network gave, a ModelError where that is no logits [N, K]."""
+    if not isinstance(output, Tensor) or output.ndim != 2 or not output.shape[1]:
+        given = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ModelError(f"{type(model).__name__} must map images [N, C, H, W] to logits [N, K]; it gives {given}.")
-    return logits
+    return output
 
 
 def placed(model: nn.Module, images: Tensor) -> Tensor:
@@ -295,7 +301,7 @@ def forward_with(model: nn.Module, images: Tensor, taps: Sequence[str] = (), *, 
     with evaluating(model), torch.set_grad_enabled(gradients and not named), watch(model, named, leaves=gradients) as maps:
         logits = model(images)
     if gradients and named and not logits.requires_grad:
-        raise TapError(f"{found.network}: the logits don't depend on {' or '.join(named)} in a way that can be differentiated.")
+        raise TapError(NO_WAY.format(found.network, " or ".join(named)))
     return Outputs(logits, dict(maps))
 
 
@@ -383,6 +389,18 @@ def attentions(model: nn.Module, images: Tensor, *, gradients: bool = False) -> 
     return Outputs(logits, dict(weights))
 
 
+_TURN = threading.RLock()
+
+
+def _begin_anew() -> None:
+    """Let a forked process begin with a free turn: the thread that held it isn't there."""
+    global _TURN
+    _TURN = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """Put a network into eval mode and give each module its own mode flag back at the end, also after an error.
@@ -412,9 +430,9 @@ def refuse_inference_mode(model: nn.Module) -> None:
 
 def reference(model: nn.Module) -> Tensor:
     """Return a tensor whose device and type images must have to go into the network; a ModelError where it isn't made yet (lazy modules)."""
-    if any(nn.parameter.is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
-        raise ModelError(f"{type(model).__name__} has lazy modules whose weights aren't made yet. Call it once on some images.")
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise ModelError(f"{type(model).__name__} has lazy modules whose weights aren't made yet. Call it once on some images.")
         if tensor.is_floating_point():
             return tensor.detach()
     return torch.zeros(())
@@ -464,7 +482,6 @@ class _Call:
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Taps]] = WeakKeyDictionary()
-_TURN = threading.RLock()
 _CHANNELS_LAST: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
 _GEOMETRY = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "output_size")
 _REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)  # how networks refuse an image
@@ -519,7 +536,7 @@ def _trace(model: nn.Module, image: Tensor) -> _Call:
         try:
             for module in names:
                 handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-            root.shape = _shape(model(image))
+            output = model(image)
         except _REFUSALS as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelError(
@@ -528,8 +545,7 @@ def _trace(model: nn.Module, image: Tensor) -> _Call:
         finally:
             for handle in handles:
                 handle.remove()
-    if len(root.shape) != 2 or not root.shape[1]:
-        raise ModelError(f"{type(model).__name__} must map images [N, C, H, W] to logits [N, K]; it gives {root.shape or 'no tensor'}.")
+    root.shape = _shape(_logits(model, output))
     return root
 
 
@@ -817,12 +833,3 @@ def _watch_attention(model: nn.Module, *, leaves: bool) -> Iterator[dict[str, Te
             handle.remove()
         for module, flag in fused:
             module.fused_attn = flag
-
-
-def _begin_anew() -> None:
-    """Let a forked process begin with a free turn: the thread that held it isn't there."""
-    global _TURN
-    _TURN = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_begin_anew)

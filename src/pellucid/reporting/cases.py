@@ -124,12 +124,17 @@ class CaseBook:
         alike = self.alike.get(("student", self.lead or ""), np.full(len(self), np.nan))
         return np.argsort(np.where(np.isfinite(alike), alike, np.inf), kind="stable")
 
-    def median(self) -> int | None:
-        """Return the case in the middle by agreement; where nothing was judged, the one with the student's median confidence."""
+    def median(self, among: np.ndarray | None = None) -> int | None:
+        """Return the case in the middle by agreement; where nothing was judged, the one with the student's median confidence.
+
+        `among` (bool [N]) leaves out others, unless that leaves none that was judged.
+        """
         if not len(self):
             return None
         alike = self.alike.get(("student", self.lead or ""), np.full(len(self), np.nan))
         judged = np.flatnonzero(np.isfinite(alike))
+        if among is not None and among[judged].any():
+            judged = judged[among[judged]]
         if len(judged):
             return int(judged[np.argsort(alike[judged], kind="stable")[(len(judged) - 1) // 2]])
         confidence = self.probabilities.get("student", next(iter(self.probabilities.values()))).max(1)

@@ -11,7 +11,8 @@ import numpy as np
 from markupsafe import Markup
 
 from pellucid.core import numbers
-from pellucid.core.files import write_text
+from pellucid.core.errors import StorageError
+from pellucid.core.files import check_writable, write_text
 from pellucid.core.records import RunRecord
 from pellucid.reporting import citations, paper, sections, words
 from pellucid.reporting.cases import N_PLAIN, WHO, Case, CaseBook, Row, chosen, data_uri
@@ -75,6 +76,20 @@ def _rendered(record: RunRecord, book: CaseBook, tables: list[Table], beside: st
     return page.render(**content, browser=_browser(record, book, rows), case_data=cases)
 
 
+def check_place(path: Path | str) -> None:
+    """Refuse a page that can't be written, or whose tables' folder of the same name can't lie beside it, before anything is computed for it.
+
+    Raises
+    ------
+    StorageError
+    """
+    path = Path(path)
+    check_writable(path)
+    beside = path.with_suffix("")
+    if beside == path or beside.is_file():
+        raise StorageError(f"{path}: give it an ending, and let no file be called {beside.name}: its tables go into a folder of that name.")
+
+
 def write(record: RunRecord, folder: Path, *, name: str = "report.html") -> Path:
     """Write the page (``report.html``, or `name`), ``report/data/*.csv``, ``report/figures/layers.svg``, ``tables.tex`` and ``measurements.csv`` into a folder, each whole or not at all.
 
@@ -88,9 +103,10 @@ def write(record: RunRecord, folder: Path, *, name: str = "report.html") -> Path
     Raises
     ------
     StorageError
-        The disk is full or the folder can't be written.
+        The disk is full, the folder can't be written, or as :func:`check_place`.
     """
     folder = Path(folder)
+    check_place(folder / name)
     book = CaseBook(record)
     tables = all_tables(record, book)
     beside = Path(name).stem

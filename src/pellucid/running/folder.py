@@ -145,11 +145,18 @@ class RunFolder:
             groups[stem.split(".")[0]].append(Explanation(**own, **about))
         for group, name in (("map", "rows"), ("panel", "panel_rows")):
             rows = arrays.setdefault(name, np.empty(0, np.int64))
-            if rows.dtype.kind != "i" or rows.ndim != 1 or (rows < 0).any() or (rows >= n_images).any():
+            if not are_rows(rows, n_images):
                 raise ValueError(f"{name}: no numbers of images")
             if any(len(found.maps) != len(rows) for found in groups[group]):
                 raise ValueError(f"{name}: not one for each map")
         return groups["map"], groups["panel"], arrays
+
+
+def are_rows(rows: np.ndarray, n_images: int) -> bool:
+    """Say whether these are numbers of images [E], each there and none twice."""
+    return (
+        rows.ndim == 1 and rows.dtype.kind in "iu" and len(np.unique(rows)) == len(rows) and bool(((rows >= 0) & (rows < n_images)).all())
+    )
 
 
 def _centres(kept: Any) -> Centres | None:

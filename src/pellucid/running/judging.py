@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pellucid.core import files
 from pellucid.core import settings as settings_file
 from pellucid.core.errors import ModelError, SettingError
 from pellucid.core.records import ROLES
@@ -15,6 +14,7 @@ from pellucid.explainers.explain import explain
 from pellucid.measures.judged import Scores
 from pellucid.models.saved import Network
 from pellucid.models.saved import load as load_network
+from pellucid.reporting.page import check_place
 from pellucid.running.experiment import evenly
 from pellucid.running.stages import logits_of, measure, report
 
@@ -52,7 +52,7 @@ def judge_files(models: list[str], source: str, overrides: list[str], *, to: Pat
     WeightsError, DataError, StorageError
         As the messages say.
     """
-    files.check_writable(to)
+    check_place(to)
     networks = {role: load_network(path) for role, path in roles(models).items()}
     settings, beside = _settings(source, overrides, networks)
     data = load(settings.data, workspace=Workspace(settings.run.workspace or None), beside=beside)
@@ -64,7 +64,6 @@ def judge_files(models: list[str], source: str, overrides: list[str], *, to: Pat
     maps = explain(
         dict(networks), data.test[rows], methods=asked.methods, target=target, tap=asked.tap, settings=asked.options, baselines=data.train
     )
-    audit = {**data.audit, "findings": [*data.audit.get("findings", []), UNSEEN]}
     scores = measure(
         networks,
         data.test,
@@ -72,10 +71,10 @@ def judge_files(models: list[str], source: str, overrides: list[str], *, to: Pat
         explanations=maps,
         rows=rows,
         baselines=data.train,
-        audit=audit,
+        audit={**data.audit, "findings": [*data.audit["findings"], UNSEEN]},
         **settings.measure.model_dump(),
     )
-    report(scores, maps, to=to, title=settings.run.title, data=data, audit=audit)
+    report(scores, maps, to=to, title=settings.run.title, data=data)
     return scores
 
 

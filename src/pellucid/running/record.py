@@ -169,7 +169,7 @@ def read_scores(folder: Path, judged: Judged, audit: dict[str, Any]) -> Scores:
     measurements = [Measurement.from_json(entry) for entry in files.read_json(folder / "measurements.json")["measurements"]]
     with np.load(folder / "judgements.npz", allow_pickle=False) as content:
         per_image = dict(content)
-    return Scores(measurements, reach_verdicts(measurements, audit, settings=judged.settings), per_image, judged)
+    return Scores(measurements, reach_verdicts(measurements, audit, settings=judged.settings), per_image, judged, audit)
 
 
 def write_predictions(folder: Path, test: Subset, val: Subset, logits: dict[str, np.ndarray], val_logits: dict[str, np.ndarray]) -> None:

@@ -35,7 +35,7 @@ from pellucid.models.saved import Network
 from pellucid.models.saved import load as load_network
 from pellucid.reporting.page import write
 from pellucid.running import record
-from pellucid.running.folder import command
+from pellucid.running.folder import are_rows, command
 from pellucid.stats.intervals import resample
 from pellucid.training.loop import fit
 from pellucid.training.objective import HardLoss, Objective, Supervised
@@ -205,10 +205,6 @@ def measure(
         raise SettingError(f"images must be a Subset, e.g. data.test; given is {type(images).__name__}.", setting="images")
     if explanations is None:
         explanations = explain(dict(named), images)
-    if not isinstance(explanations, list) or not explanations or not all(isinstance(one, Explanation) for one in explanations):
-        raise SettingError("explanations must be a list of what explain(...) gives, and not an empty one.", setting="explanations")
-    if rows is None and len(explanations[0].maps) < len(images):
-        raise SettingError(f"there are {len(explanations[0].maps):,} maps for {len(images):,} images. Say which by rows=.", setting="rows")
     rows = np.arange(len(images)) if rows is None else np.asarray(rows)
     _check_fit(named, images, explanations, rows)
     return judge(gather(named, images, val, explanations, rows, asked, baselines), audit or {})
@@ -216,12 +212,9 @@ def measure(
 
 def _check_fit(networks: dict[str, Network], images: Subset, explanations: list[Explanation], rows: np.ndarray) -> None:
     """Refuse explanations that aren't of these networks and images, which would be judged wrongly or not at all."""
-    if (
-        rows.ndim != 1
-        or rows.dtype.kind not in "iu"
-        or len(set(rows.tolist())) < len(rows)
-        or not all(0 <= row < len(images) for row in rows)
-    ):
+    if not isinstance(explanations, list) or not explanations or not all(isinstance(one, Explanation) for one in explanations):
+        raise SettingError("explanations must be a list of what explain(...) gives, and not an empty one.", setting="explanations")
+    if not are_rows(rows, len(images)):
         raise SettingError(f"rows must be different numbers of images, 0 to {len(images) - 1:,}, one for each map.", setting="rows")
     problems, seen = [], set()
     for one in explanations:
@@ -232,7 +225,7 @@ def _check_fit(networks: dict[str, Network], images: Subset, explanations: list[
             problems.append(f"{name}: is there twice, and a method is judged by one map of each image")
         elif one.maps.ndim != 3 or one.maps.dtype.kind != "f" or not len(one.maps) == len(one.targets) == len(rows):
             problems.append(
-                f"{name}: maps {one.maps.dtype} {list(one.maps.shape)} and targets {list(one.targets.shape)} for {len(rows):,} images"
+                f"{name}: maps {one.maps.dtype} {list(one.maps.shape)} and targets {list(one.targets.shape)} for {len(rows):,} images (rows= says which)"
             )
         elif len(rows) and not 0 <= one.targets.min() <= one.targets.max() < len(images.classes):
             problems.append(f"{name}: targets beyond the {len(images.classes)} classes")
@@ -289,17 +282,11 @@ def judge(judged: Judged, audit: dict[str, Any]) -> Scores:
         found = registry.get("measures", name)(judged, **options)
         measurements += found.measurements
         per_image |= found.per_image
-    return Scores(measurements, reach_verdicts(measurements, audit, settings=judged.settings), per_image, judged)
+    return Scores(measurements, reach_verdicts(measurements, audit, settings=judged.settings), per_image, judged, audit)
 
 
 def report(
-    scores: Scores,
-    maps: list[Explanation] | None = None,
-    *,
-    to: Path | str = "report.html",
-    title: str = "",
-    data: Data | None = None,
-    audit: dict[str, Any] | None = None,
+    scores: Scores, maps: list[Explanation] | None = None, *, to: Path | str = "report.html", title: str = "", data: Data | None = None
 ) -> Path:
     """Write the report of networks that were measured: one HTML file, with its tables beside it.
 
@@ -315,8 +302,6 @@ def report(
         Default: the name of the data.
     data : Data, optional
         Shows the section on data and audit too.
-    audit : dict, optional
-        What the audit found; default: ``data.audit``.
 
     Returns
     -------
@@ -342,7 +327,7 @@ def report(
         explanations=maps or judged.explanations,
         panel=[],
         panel_rows=np.empty(0, np.int64),
-        audit=audit or ({} if data is None else data.audit),
+        audit=scores.audit or ({} if data is None else data.audit),
         stages=[],
         versions=record.versions(),
     )

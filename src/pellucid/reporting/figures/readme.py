@@ -32,7 +32,8 @@ def readme_figure(record: RunRecord, *, case: int | None = None) -> bytes:
         SVG on white paper that holds its pictures; it needs neither network nor style sheet.
     """
     book = CaseBook(record)
-    index = _median(record, book) if case is None else case
+    masks = record.cases.masks
+    index = book.median(None if masks is None else np.any(masks, (1, 2))) if case is None else case
     if index is None or book.lead is None:
         raise ValueError("readme_figure needs a record with at least one case and one method's maps")
     shown = book.case(index)
@@ -61,12 +62,6 @@ def readme_figure(record: RunRecord, *, case: int | None = None) -> bytes:
         f'aria-label="{escape(spoken, quote=True)}"><style>{style}</style><rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>'
         f"{''.join(parts)}</svg>"
     ).encode()
-
-
-def _median(record: RunRecord, book: CaseBook) -> int | None:
-    masks = record.cases.masks
-    found = [] if masks is None else [int(i) for i in book.disagreement() if masks[i].any()]
-    return found[len(found) // 2] if found else book.median()
 
 
 def _column(k: int, picture: bytes, name: str, said: str, outline: str, side: int) -> str:
