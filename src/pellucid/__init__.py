@@ -17,6 +17,7 @@ _PUBLIC = {
     "explain": "pellucid.explainers.explain:explain",
     "measure": "pellucid.running.stages:measure",
     "report": "pellucid.running.stages:report",
+    "draw": "pellucid.reporting.figures.sheet:draw",
     "run": "pellucid.running.experiment:run",
     "sweep": "pellucid.scale.sweep:sweep",
     "compare": "pellucid.scale.comparison:compare",

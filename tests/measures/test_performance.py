@@ -76,6 +76,15 @@ def test_ece_scaled_is_undefined_without_validation_images(make_judged, one):
     assert found.value is None and "no validation images" in found.reason
 
 
+@pytest.mark.filterwarnings("error")
+def test_specificity_of_a_test_split_of_one_class_is_not_known(make_judged, one):
+    """No image of another class is there that a threshold could leave out; that is said, and nothing warns."""
+    logits, targets = noisy(np.arange(30) % 2, 1.0, 6, 2), np.arange(30) % 2
+    judged = make_judged([0, 0, 0], {"student": logits_of([0, 0, 1])}, val_logits={"student": logits}, val_targets=targets)
+    found = one(performance(judged).measurements, "sensitivity_at_specificity", model="student", stratum="none")
+    assert "there is no image of another class" in found.reason
+
+
 def test_a_class_without_images_is_undefined_by_name(make_judged, one):
     """Nothing is said of class 1, and the means over classes name it as left out."""
     found = performance(make_judged([0, 0, 2, 2], {"student": logits_of([0, 0, 2, 1], 3)})).measurements

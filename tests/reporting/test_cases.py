@@ -73,7 +73,7 @@ def test_a_map_is_drawn_where_its_cells_look(record):
         moved = [*cases.explanations[:at], replace(cases.explanations[at], centres=centres), *cases.explanations[at + 1 :]]
         other = replace(record, cases=replace(cases, explanations=moved))
         book = CaseBook(other)
-        drawn.append(book.relative(book.by_key["student", "grad_cam"], 3))
+        drawn.append(maps.drawn(book.by_key["student", "grad_cam"], 3, book.side))
         told.append(sections.explanation(other, book)["methods"][1]["where"].rpartition("; student")[2])
     assert [one.shape for one in drawn] == [(height, width)] * 2 + [(2 * height, 2 * width)] * 2
     assert np.array_equal(drawn[0], drawn[1])

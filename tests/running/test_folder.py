@@ -148,9 +148,11 @@ def test_maps_come_back_to_the_bit(folder):
         for i in range(12)
     ]  # fmt: skip
     maps[3].maps[0, 0, 0] = np.nan
-    maps[5] = replace(maps[5], expected=np.array([0.1, -2.0, 1 / 3]), centres=((1 / 3, 0.25), (0.0, 0.1)))
+    maps[5] = replace(
+        maps[5], expected=np.array([0.1, -2.0, 1 / 3]), centres=((1 / 3, 0.25), (0.0, 0.1)), ids=np.array(["ä.png", "b", "c"])
+    )
     folder.write_maps(maps, maps[:1], {"rows": np.array([4, 7, 9]), "panel_rows": np.arange(3)})
-    again, panel, facts = folder.read_maps(10)
+    again, panel, facts = folder.read_maps(10, 3)
     assert [found.model for found in again] == [made.model for made in maps]
     assert len(panel) == 1
     assert facts["rows"].tolist() == [4, 7, 9]
@@ -158,7 +160,8 @@ def test_maps_come_back_to_the_bit(folder):
         assert np.array_equal(made.maps, found.maps, equal_nan=True)
         assert np.array_equal(made.targets, found.targets)
         assert (made.expected is None and found.expected is None) or np.array_equal(made.expected, found.expected)
-        arrays = ("maps", "targets", "expected")
+        assert (made.ids is None and found.ids is None) or made.ids.tolist() == found.ids.tolist()
+        arrays = ("maps", "targets", "expected", "ids")
         assert {k: v for k, v in vars(made).items() if k not in arrays} == {k: v for k, v in vars(found).items() if k not in arrays}
 
 
@@ -171,26 +174,29 @@ def test_maps_of_which_a_part_is_lost_are_made_anew(folder, lost):
     with np.load(folder.path / "maps.npz") as content:
         kept = {name: values for name, values in content.items() if name != lost}
     np.savez(folder.path / "maps.npz", **kept)
-    assert files.unless_damaged(lambda: folder.read_maps(2)) is None
+    assert files.unless_damaged(lambda: folder.read_maps(2, 2)) is None
 
 
 @pytest.mark.parametrize(
     "changed",
     [
         {"rows": np.array([0, 9])}, {"rows": np.array([-1, 0])}, {"rows": np.arange(3)}, {"rows": np.array([0.0, 1.0])},
+        {"targets": np.array([0, 2])}, {"targets": np.array([[0], [1]])}, {"targets": np.array([0.0, 1.0])}, {"maps": np.ones((2, 6), np.float32)},
+        {"doubtful": np.zeros(1, bool)}, {"expected": np.zeros((2, 1))}, {"ids": np.array(["a"])},
         {"centres": "x"}, {"centres": [[0.1, 0.1]]}, {"centres": [[0.1, 0.0], [0.1, 0.1]]}, {"centres": [[None, 0.1], [0.1, 0.1]]},
     ],
 )  # fmt: skip
 def test_maps_that_were_written_into_are_made_anew(folder, changed):
-    """Images that aren't there, centres that are none."""
-    one = Explanation(np.ones((2, 6, 6), np.float32), np.arange(2), "student", "fem", "x", (32, 32), centres=changed.get("centres"))
-    folder.write_maps([one], [], {"rows": changed.get("rows", np.arange(2))})
-    assert files.unless_damaged(lambda: folder.read_maps(4)) is None
+    """Images and classes that aren't there, arrays of other shapes, centres that are none."""
+    rows = {"rows": changed.pop("rows", np.arange(2))}
+    one = Explanation(np.ones((2, 6, 6), np.float32), np.arange(2), "student", "fem", "x", (32, 32), ids=np.array(["a", "b"]))
+    folder.write_maps([replace(one, **changed)], [], rows)
+    assert files.unless_damaged(lambda: folder.read_maps(4, 2)) is None
 
 
 def test_a_folder_where_a_file_should_be_is_damage(folder):
     (folder.path / "maps.npz").mkdir()
-    assert files.unless_damaged(lambda: folder.read_maps(4)) is None
+    assert files.unless_damaged(lambda: folder.read_maps(4, 2)) is None
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "holds no run"), (b"[data\n", "not readable"), (b"\xff\xff", "not readable")])

@@ -28,6 +28,8 @@ def test_the_first_teaches_and_the_last_learns_unless_it_is_said():
     assert list(roles(["a.safetensors", "x/b.safetensors", "c.safetensors"])) == ["teacher", "b", "student"]
     assert roles(["old=a.safetensors", "new=b.safetensors"]) == {"old": Path("a.safetensors"), "new": Path("b.safetensors")}
     assert list(roles(["a.safetensors"])) == ["student"]
+    with pytest.raises(SettingError, match=r"new/a\.safetensors=b: a network's name can't hold \"/\""):
+        roles(["new/a.safetensors=b"])
     with pytest.raises(SettingError, match="there is a teacher already"):
         roles(["teacher=a.safetensors", "teacher=b.safetensors"])
 
@@ -80,6 +82,6 @@ def test_other_classes_and_foreign_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="knows the classes cat, dog, and the data have none, solid, ring, diffuse"):
         judge_files([other], "phantom", DATA, to=tmp_path / "report.html")
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
-    with pytest.raises(WeightsError):
-        judge_files([str(tmp_path / "junk.safetensors")], "phantom", DATA, to=tmp_path / "report.html")
+    with pytest.raises(WeightsError, match=r"junk.safetensors: can't be read .*absent.safetensors: there is no such file"):
+        judge_files([str(tmp_path / "junk.safetensors"), other, "absent.safetensors"], "phantom", DATA, to=tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()

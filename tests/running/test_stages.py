@@ -116,6 +116,8 @@ def test_measure_and_report_work_on_networks_alone(phantom, teacher, tmp_path):
 def test_what_is_no_network_and_what_is_no_score_is_said(phantom, teacher):
     with pytest.raises(ModelError, match=r"teacher is no Network.*pl.Network\(module, ImageSpec"):
         pl.measure({"teacher": teacher.model}, phantom.test)
+    with pytest.raises(ModelError, match="a/b: a network's name can't hold \"/\""):
+        pl.measure({"a/b": teacher}, phantom.test)
     with pytest.raises(SettingError, match="images must be a Subset"):
         pl.measure({"teacher": teacher}, torch.zeros(2, 1, 32, 32))
     with pytest.raises(SettingError, match="scores must be what measure"):
@@ -130,6 +132,18 @@ def test_what_is_no_network_and_what_is_no_score_is_said(phantom, teacher):
         (lambda maps: {"explanations": maps * 2}, "is there twice"),
         (lambda maps: {"explanations": [replace(maps[0], targets=maps[0].targets + 9)]}, "targets beyond the 4 classes"),
         (lambda maps: {"explanations": [replace(maps[0], maps=maps[0].maps[:, 0])]}, r"maps float32 \[\d+, 8\]"),
+        (lambda maps: {"explanations": [replace(maps[0], expected=[1.0])]}, "expected list for"),
+        (lambda maps: {"explanations": [replace(maps[0], doubtful=np.zeros(3))]}, r"doubtful float64 \[3\] for"),
+        (lambda maps: {"explanations": [replace(maps[0], centres=((np.nan, 0.1), (0.1, 0.1)))]}, "centres .*nan"),
+        (
+            lambda maps: {"explanations": [replace(maps[0], ids=np.roll(maps[0].ids, 1))], "rows": np.arange(len(maps[0].maps))},
+            "other images, e.g.",
+        ),
+        (
+            lambda maps: {"explanations": [*maps, replace(maps[0], method="other", ids=maps[0].ids[::-1].copy())]},
+            "other of teacher: is of other images",
+        ),
+        (lambda maps: {"explanations": [replace(maps[0], ids=np.char.add(maps[0].ids, "x"))]}, "aren't among these, e.g. .*x"),
         (lambda maps: {"explanations": maps, "rows": np.arange(2)}, "for 2 images"),
         (lambda maps: {"explanations": maps, "rows": -np.arange(len(maps[0].maps))}, "different numbers of images"),
         (lambda maps: {"explanations": maps, "rows": np.zeros(len(maps[0].maps), int)}, "different numbers of images"),
@@ -140,3 +154,18 @@ def test_explanations_of_other_networks_or_images_are_refused(phantom, teacher, 
     maps = pl.explain({"teacher": teacher}, phantom.test, methods=["average_feature_map"])
     with pytest.raises(SettingError, match=words):
         pl.measure({"teacher": teacher}, phantom.test, measures=["localisation"], resamples=100, **changed(maps))
+
+
+def test_explanations_of_some_images_know_which(phantom, teacher):
+    """Maps of every third image, backwards, are judged beside the masks of those images, with `rows` said or not."""
+    rows = np.arange(len(phantom.test))[::-3]
+    maps = pl.explain({"teacher": teacher}, phantom.test[rows], methods=["grad_cam"])
+    assert maps[0].ids.tolist() == phantom.test[rows].ids
+    asked = {"explanations": maps, "measures": ["localisation"], "resamples": 100}
+    alone, said = (
+        pl.measure({"teacher": teacher}, phantom.test, **asked),
+        pl.measure({"teacher": teacher}, phantom.test, rows=rows, **asked),
+    )
+    one, other = (scores.per_image["pointing_game/grad_cam/teacher"] for scores in (alone, said))
+    assert np.isfinite(one).any() and np.isnan(np.delete(one, rows)).all()
+    np.testing.assert_array_equal(one, other)

@@ -15,7 +15,7 @@ from pellucid.scale.comparison import compare
 N = 40
 
 
-def a_run(path, *, order=None, logits=None, fidelity=0.5, ids=None, targets=None, maps=None):
+def a_run(path, *, order=None, logits=None, fidelity=0.5, ids=None, targets=None, maps=None, method="grad_cam"):
     """Write a measured run of N images, two of each subject."""
     order = np.arange(N) if order is None else order
     targets = (np.arange(N) // 2 % 2) if targets is None else targets
@@ -32,7 +32,7 @@ def a_run(path, *, order=None, logits=None, fidelity=0.5, ids=None, targets=None
     files.write_json(path / "measurements.json", {"measurements": [{"unit": "subjects"}]})
     if maps is not None:
         rows = np.arange(N)
-        with_folder.write_maps([Explanation(maps[order], targets[order], "student", "grad_cam", "layer5", (32, 32))], [], {"rows": rows})
+        with_folder.write_maps([Explanation(maps[order], targets[order], "student", method, "layer5", (32, 32))], [], {"rows": rows})
     return path
 
 
@@ -61,6 +61,15 @@ def test_a_run_beside_itself_differs_nowhere(tmp_path):
     found = compare(a, b)
     assert one(found, "balanced_accuracy_difference", "B - A").value == 0
     assert one(found, "similarity", "A ~ B").value == pytest.approx(1)
+
+
+def test_runs_explained_by_other_methods_say_so(tmp_path):
+    maps = np.random.default_rng(1).normal(size=(N, 8, 8)).astype(np.float32)
+    found = compare(a_run(tmp_path / "a", maps=maps), a_run(tmp_path / "b", maps=maps, method="layer_cam"))
+    assert (
+        one(found, "similarity", "A ~ B").reason
+        == "undefined: no method explained the same images in both runs (A: grad_cam; B: layer_cam)"
+    )
 
 
 def test_other_test_images_are_refused_with_the_number_in_common(tmp_path):

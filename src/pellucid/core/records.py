@@ -155,6 +155,8 @@ class Explanation:
     centres : ((float, float), (float, float)) or None
         Where on the image the cells look, down and across: the first cell's centre and the step to the next, as shares of the side.
         None where that isn't known, or no tap was read: then they are drawn as cut evenly. See :mod:`pellucid.models.centres`.
+    ids : str array [N] or None
+        The images' names; None where they have none (a tensor's).
     """
 
     maps: np.ndarray
@@ -170,6 +172,19 @@ class Explanation:
     expected: np.ndarray | None = None
     doubtful: np.ndarray | None = None
     centres: Centres | None = None
+    ids: np.ndarray | None = None
+
+    @property
+    def fault(self) -> str:
+        """Say what can't be in a record that was made by hand or read from a file, e.g. ``maps float32 [4, 7] instead of [N, h, w]``; "" if nothing."""
+        if not isinstance(self.maps, np.ndarray) or self.maps.ndim != 3 or self.maps.dtype.kind != "f":
+            return f"maps {_described(self.maps)} instead of float [N, h, w]"
+        for name, kinds in (("targets", "iu"), ("expected", "f"), ("doubtful", "b"), ("ids", "U")):
+            values = getattr(self, name)
+            fits = isinstance(values, np.ndarray) and values.shape == self.maps.shape[:1] and values.dtype.kind in kinds
+            if not fits and (values is not None or name == "targets"):
+                return f"{name} {_described(values)} for {len(self.maps):,} maps"
+        return "" if self.centres is None or _are_centres(self.centres) else f"centres {self.centres}"
 
     def positive(self) -> np.ndarray:
         """Return the evidence for the class [N, h, w]: negative values set to 0 for class methods, else the raw map."""
@@ -196,6 +211,18 @@ class Explanation:
         spread = np.where(finite, flat.max(1, initial=-np.inf) - flat.min(1, initial=np.inf), 0.0)
         noise = 8 * np.finfo(flat.dtype).eps  # a spread of a few units in the last place is rounding
         return ~finite | (spread <= noise * np.maximum(np.abs(np.nan_to_num(flat)).max(1, initial=0.0), 1e-30))
+
+
+def _described(values: Any) -> str:
+    return f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__
+
+
+def _are_centres(given: Any) -> bool:
+    try:
+        places = [(float(first), float(step)) for first, step in given]
+    except (TypeError, ValueError):
+        return False
+    return len(places) == 2 and all(math.isfinite(first) and 0 < step < math.inf for first, step in places)
 
 
 @dataclass(frozen=True)

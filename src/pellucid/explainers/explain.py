@@ -122,7 +122,7 @@ def explain_layers(networks: Networks, images: Subset | Tensor, *, batch_size: i
             Explanation(
                 maps=np.concatenate(parts).astype(np.float32), targets=predicted, model=name, method="average_feature_map",
                 layer=layer, image_size=size, signed=False, settings={"weights": "none"}, seconds=seconds / len(images),
-                centres=find_centres(network.model, layer, size=size, channels=batch.shape[1]),
+                centres=find_centres(network.model, layer, size=size, channels=batch.shape[1]), ids=_ids(images),
             )
             for layer, parts in maps.items()
         ]  # fmt: skip
@@ -279,11 +279,16 @@ def _explain_one(
             expected=beyond[method][np.arange(len(each)), each[:, number]] if method in beyond else None,
             doubtful=np.concatenate(doubts[method, number]) if (method, number) in doubts else None,
             centres=find_centres(network.model, chosen[method]["tap"], size=size, channels=batch.shape[1]) if "tap" in chosen[method] else None,
+            ids=_ids(images),
         )
         for method in explainers
         for number in range(each.shape[1])
         if (parts := maps.get((method, number)))
     ]  # fmt: skip
+
+
+def _ids(images: Subset | Tensor) -> np.ndarray | None:
+    return np.array(images.ids, dtype=str) if isinstance(images, Subset) else None
 
 
 def _predicted(model: nn.Module, batch: Tensor, chosen: dict[str, dict[str, Any]]) -> np.ndarray:

@@ -184,9 +184,10 @@ def _sensitivity(judged: Judged, role: str) -> list[Measurement]:
         def statistic(*weights: np.ndarray) -> Any:
             return classification.sensitivity(judged.targets, judged.logits[role], *weights, thresholds=thresholds, of_class=of_class)
 
-        classes = range(len(judged.classes)) if of_class is None else [of_class]
+        classes = [k for k in (range(len(judged.classes)) if of_class is None else [of_class]) if (judged.targets != k).any()]
         reached = [float(np.mean(classification.softmax(judged.logits[role])[judged.targets != k, k] < thresholds[k])) for k in classes]
-        reason = f"threshold at specificity {specificity:g} on validation; on test it leaves {np.mean(reached):.2f}"
+        left = f"it leaves {np.mean(reached):.2f}" if reached else "there is no image of another class"
+        reason = f"threshold at specificity {specificity:g} on validation; on test {left}"
         return _Drawn(statistic(), statistic(judged.weights)), {"reason": reason, "source": "one class against the rest"}
 
     drawn, facts = compute(None)

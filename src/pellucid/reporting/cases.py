@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.core.records import ROLES, Explanation, RunRecord, even_centres
-from pellucid.measures.maps import to_size
+from pellucid.core.records import ROLES, RunRecord
 from pellucid.reporting.figures import maps
 from pellucid.stats.classification import softmax
 
@@ -91,7 +90,6 @@ class CaseBook:
         self.methods = list(dict.fromkeys(e.method for e in self.cases.explanations))
         self.by_key = {(e.model, e.method): e for e in self.cases.explanations}
         self.probabilities = {role: softmax(self.cases.logits[role]) for role in self.roles}
-        self._dead_maps: dict[int, np.ndarray] = {}
         unknown = np.full(len(self), np.nan)
         self.alike = {
             (role, method): np.asarray(self.cases.similarity.get((role, method), unknown), np.float64)
@@ -106,7 +104,7 @@ class CaseBook:
     @cached_property
     def side(self) -> int:
         """Return how many cells a side the page keeps of a map: 64 at most, fewer where the cases would not all fit."""
-        shapes = [_drawn_shape(e) for e in self.cases.explanations]
+        shapes = [maps.drawn_shape(e) for e in self.cases.explanations]
         for most in SIDES:
             cells = sum(maps.pooled(np.broadcast_to(np.float32(0), shape), most).size for shape in shapes)
             if len(self) * (cells * 4 / 3 + BESIDE) < MOST_BYTES:
@@ -171,21 +169,12 @@ class CaseBook:
             layer_scale=scale,
         )
 
-    def relative(self, explanation: Explanation, row: int) -> np.ndarray | None:
-        """Return one map as the page draws it, float [h, w] in multiples of its own mean, no finer than the page keeps; None if it is dead."""
-        if self._dead(explanation)[row]:
-            return None
-        single = explanation.maps[row]
-        if (finer := _drawn_shape(explanation)) != single.shape:  # the page draws what it is given as cut evenly
-            single = to_size(single[None], finer, explanation.centres)[0]
-        return maps.relative(maps.pooled(single, self.side))
-
     def _layers(self, index: int) -> tuple[list[Layer], maps.Scale | None]:
         """Return the student's layers for a case of the fixed panel, on one scale; nothing for any other case."""
         if index not in self.cases.panel_rows:
             return [], None
         row = self.cases.panel_rows.index(index)
-        ready = [(e, self.relative(e, row)) for e in self.cases.panel]
+        ready = [(e, maps.drawn(e, row, self.side)) for e in self.cases.panel]
         scale = maps.common_scale([single for _, single in ready if single is not None], signed=False)
         return [
             Layer(e.layer, maps.drawn_text(e.maps.shape, self.side), None if single is None else maps.levels(single, scale))
@@ -195,7 +184,7 @@ class CaseBook:
     def _row(self, method: str, index: int) -> Row:
         there = {role: self.by_key[role, method] for role in self.roles if (role, method) in self.by_key}
         signed = any(e.signed for e in there.values())
-        alive = {role: single for role, e in there.items() if (single := self.relative(e, index)) is not None}
+        alive = {role: single for role, e in there.items() if (single := maps.drawn(e, index, self.side)) is not None}
         scale = maps.common_scale(list(alive.values()), signed=signed)
         return Row(
             method=method,
@@ -204,11 +193,6 @@ class CaseBook:
             grids={role: maps.drawn_text(e.maps.shape, self.side) for role, e in there.items()},
             alike={role: _or_none(self.alike[role, method][index]) for role in there if role != "teacher"},
         )
-
-    def _dead(self, explanation: Explanation) -> np.ndarray:
-        if id(explanation) not in self._dead_maps:
-            self._dead_maps[id(explanation)] = explanation.dead
-        return self._dead_maps[id(explanation)]
 
 
 def chosen(book: CaseBook, *, most_bytes: int = MOST_BYTES) -> tuple[list[int], list[str]]:
@@ -266,13 +250,6 @@ def as_numbers(case: Case, *, thumbnail: bool) -> dict[str, Any]:
 def data_uri(content: bytes, kind: str) -> str:
     """Return a picture as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _drawn_shape(explanation: Explanation) -> tuple[int, int]:
-    """Return the grid on which a map is drawn: its own, or where its cells don't lie evenly one twice as fine, which blurs little."""
-    height, width = explanation.maps.shape[1:]
-    even = explanation.centres in (None, even_centres((height, width)))
-    return (height, width) if even else (2 * height, 2 * width)
 
 
 def _packed(places: np.ndarray | None) -> list[Any] | None:

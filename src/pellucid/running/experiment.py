@@ -179,7 +179,7 @@ class Experiment:
         """Maps of every network by every method on the same test images, and all student layers for a panel of 20."""
         asked, images = self.settings.explain, self.data.test
         key = self._explain_key
-        kept = self._kept("explain", key, lambda: self.folder.read_maps(len(images)))
+        kept = self._kept("explain", key, lambda: self.folder.read_maps(len(images), len(images.classes)))
         if kept is not None:
             return kept
 

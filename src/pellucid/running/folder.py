@@ -14,7 +14,6 @@ report.html         the report;  report/data/*.csv, tables.tex, measurements.csv
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 import tomllib
@@ -26,10 +25,10 @@ import numpy as np
 
 from pellucid.core import files
 from pellucid.core.errors import RunError, SettingError
-from pellucid.core.records import Centres, Explanation, StageRecord
+from pellucid.core.records import Explanation, StageRecord
 from pellucid.core.settings import Settings, parse
 
-_ARRAYS = ("maps", "targets", "expected", "doubtful")  # of an explanation, kept as arrays beside its other fields
+_ARRAYS = ("maps", "targets", "expected", "doubtful", "ids")  # of an explanation, kept as arrays beside its other fields
 _PLACES = {"out", "workspace", "title"}  # where a run lies doesn't make it another run
 
 
@@ -129,8 +128,8 @@ class RunFolder:
                 arrays[f"{group}.{i}.about"] = np.array(json.dumps(about))
         files.write_npz(self.path / "maps.npz", arrays, kind="maps")
 
-    def read_maps(self, n_images: int) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
-        """Return what :meth:`write_maps` kept of so many test images; a ValueError where something of it is missing or can't be."""
+    def read_maps(self, n_images: int, n_classes: int) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
+        """Return what :meth:`write_maps` kept of so many test images and classes; a ValueError where something is missing or can't be."""
         with np.load(self.path / "maps.npz", allow_pickle=False) as content:
             arrays = dict(content)
         groups: dict[str, list[Explanation]] = {"map": [], "panel": []}
@@ -138,11 +137,12 @@ class RunFolder:
             about = json.loads(str(arrays.pop(name)))
             stem = name.removesuffix(".about")
             about["image_size"] = tuple(about["image_size"])
-            about["centres"] = _centres(about.get("centres"))
-            own = {name: arrays.pop(f"{stem}.{name}", None) for name in _ARRAYS}
-            if own["maps"] is None or own["targets"] is None or len(own["maps"]) != len(own["targets"]):
-                raise ValueError(f"{stem}: maps and targets don't belong together")
-            groups[stem.split(".")[0]].append(Explanation(**own, **about))
+            if about.get("centres") is not None:
+                about["centres"] = tuple(map(tuple, about["centres"]))
+            found = Explanation(**{name: arrays.pop(f"{stem}.{name}", None) for name in _ARRAYS}, **about)
+            if found.fault or ((found.targets < 0) | (found.targets >= n_classes)).any():
+                raise ValueError(f"{stem}: {found.fault or 'targets beyond the classes'}")
+            groups[stem.split(".")[0]].append(found)
         for group, name in (("map", "rows"), ("panel", "panel_rows")):
             rows = arrays.setdefault(name, np.empty(0, np.int64))
             if not are_rows(rows, n_images):
@@ -157,16 +157,6 @@ def are_rows(rows: np.ndarray, n_images: int) -> bool:
     return (
         rows.ndim == 1 and rows.dtype.kind in "iu" and len(np.unique(rows)) == len(rows) and bool(((rows >= 0) & (rows < n_images)).all())
     )
-
-
-def _centres(kept: Any) -> Centres | None:
-    """Return an explanation's centres, a ValueError where they can't be any."""
-    if kept is None:
-        return None
-    (down, pace_down), (across, pace_across) = ((float(first), float(step)) for first, step in kept)
-    if not all(map(math.isfinite, (down, across))) or not all(0 < pace < math.inf for pace in (pace_down, pace_across)):
-        raise ValueError(f"centres: {kept} are none")
-    return (down, pace_down), (across, pace_across)
 
 
 def plain(settings: Settings) -> dict[str, Any]:

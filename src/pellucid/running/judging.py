@@ -53,23 +53,20 @@ def judge_files(models: list[str], source: str, overrides: list[str], *, to: Pat
         As the messages say.
     """
     check_place(to)
-    networks = {role: load_network(path) for role, path in roles(models).items()}
+    networks = _loaded(roles(models))
     settings, beside = _settings(source, overrides, networks)
     data = load(settings.data, workspace=Workspace(settings.run.workspace or None), beside=beside)
     _check_classes(networks, models, data)
-    rows = evenly(data.test.targets, settings.explain.images)
-    _ = logits_of(networks, data.test[rows])  # what can't be measured isn't explained for an hour first
+    shown = data.test[evenly(data.test.targets, settings.explain.images)]
+    _ = logits_of(networks, shown)  # what can't be measured isn't explained for an hour first
     asked = settings.explain
     target = "predicted" if asked.target == "teacher" and "teacher" not in networks else asked.target
-    maps = explain(
-        dict(networks), data.test[rows], methods=asked.methods, target=target, tap=asked.tap, settings=asked.options, baselines=data.train
-    )
+    maps = explain(dict(networks), shown, methods=asked.methods, target=target, tap=asked.tap, settings=asked.options, baselines=data.train)
     scores = measure(
         networks,
         data.test,
         val=data.val,
         explanations=maps,
-        rows=rows,
         baselines=data.train,
         audit={**data.audit, "findings": [*data.audit["findings"], UNSEEN]},
         **settings.measure.model_dump(),
@@ -95,10 +92,26 @@ def roles(models: list[str]) -> dict[str, Path]:
                 role = ROLES[0] if number == 0 else ROLES[-1]
             elif len(models) == 1:
                 role = ROLES[-1]
+        if "/" in role:
+            raise SettingError(f"--models {text}: a network's name can't hold \"/\".", setting="models")
         if role in found:
             raise SettingError(f"--models {text}: there is a {role} already. Give each its own: NAME=FILE.", setting="models")
         found[role] = Path(path)
     return found
+
+
+def _loaded(files: dict[str, Path]) -> dict[str, Network]:
+    """Load all networks; those that can't be loaded are named together."""
+    networks: dict[str, Network] = {}
+    problems: list[ModelError] = []
+    for role, path in files.items():
+        try:
+            networks[role] = load_network(path)
+        except ModelError as error:
+            problems.append(error)
+    if problems:
+        raise type(problems[0])(" ".join(map(str, problems)))
+    return networks
 
 
 def _settings(source: str, overrides: list[str], networks: dict[str, Network]) -> tuple[Settings, Path | None]:

@@ -173,7 +173,7 @@ def measure(
     explanations : list of Explanation, optional
         Maps on ``images[rows]``; made with both default methods where there are none.
     rows : int array, optional
-        Which images were explained, where not all were.
+        Which images were explained; explanations of a subset know it themselves.
     audit : dict, optional
         What the audit found, for the verdict on the data.
     baselines : Subset, optional
@@ -203,19 +203,20 @@ def measure(
         )
     if not isinstance(images, Subset):
         raise SettingError(f"images must be a Subset, e.g. data.test; given is {type(images).__name__}.", setting="images")
+    if slashed := [name for name in named if "/" in name]:
+        raise ModelError(f"{slashed[0]}: a network's name can't hold \"/\", which parts the names of what is kept of each image.")
     if explanations is None:
         explanations = explain(dict(named), images)
-    rows = np.arange(len(images)) if rows is None else np.asarray(rows)
-    _check_fit(named, images, explanations, rows)
+    _check_records(named, images, explanations)
+    rows = _rows_of(explanations[0], images) if rows is None else np.asarray(rows)
+    _check_rows(images, explanations, rows)
     return judge(gather(named, images, val, explanations, rows, asked, baselines), audit or {})
 
 
-def _check_fit(networks: dict[str, Network], images: Subset, explanations: list[Explanation], rows: np.ndarray) -> None:
-    """Refuse explanations that aren't of these networks and images, which would be judged wrongly or not at all."""
+def _check_records(networks: dict[str, Network], images: Subset, explanations: list[Explanation]) -> None:
+    """Refuse explanations that are none, or not of these networks and classes."""
     if not isinstance(explanations, list) or not explanations or not all(isinstance(one, Explanation) for one in explanations):
         raise SettingError("explanations must be a list of what explain(...) gives, and not an empty one.", setting="explanations")
-    if not are_rows(rows, len(images)):
-        raise SettingError(f"rows must be different numbers of images, 0 to {len(images) - 1:,}, one for each map.", setting="rows")
     problems, seen = [], set()
     for one in explanations:
         name = f"{one.method} of {one.model}"
@@ -223,13 +224,43 @@ def _check_fit(networks: dict[str, Network], images: Subset, explanations: list[
             problems.append(f"{name}: there is no such network, only {', '.join(networks)}")
         elif (one.model, one.method) in seen:
             problems.append(f"{name}: is there twice, and a method is judged by one map of each image")
-        elif one.maps.ndim != 3 or one.maps.dtype.kind != "f" or not len(one.maps) == len(one.targets) == len(rows):
-            problems.append(
-                f"{name}: maps {one.maps.dtype} {list(one.maps.shape)} and targets {list(one.targets.shape)} for {len(rows):,} images (rows= says which)"
-            )
-        elif len(rows) and not 0 <= one.targets.min() <= one.targets.max() < len(images.classes):
+        elif one.fault:
+            problems.append(f"{name}: {one.fault}")
+        elif ((one.targets < 0) | (one.targets >= len(images.classes))).any():
             problems.append(f"{name}: targets beyond the {len(images.classes)} classes")
         seen.add((one.model, one.method))
+    _refuse(problems)
+
+
+def _rows_of(explanation: Explanation, images: Subset) -> np.ndarray:
+    """Return which images were explained: those of the names that the explanation carries, all where it carries none."""
+    if explanation.ids is None:
+        return np.arange(len(images))
+    place = {name: row for row, name in enumerate(images.ids)}
+    if unknown := [name for name in explanation.ids.tolist() if name not in place]:
+        raise SettingError(
+            f"explanations are of other images: {len(unknown):,} of {len(explanation.ids):,} aren't among these, e.g. {unknown[0]}.",
+            setting="explanations",
+        )
+    return np.array([place[name] for name in explanation.ids.tolist()], np.int64)
+
+
+def _check_rows(images: Subset, explanations: list[Explanation], rows: np.ndarray) -> None:
+    """Refuse explanations that aren't of these images, which would be judged wrongly."""
+    if not are_rows(rows, len(images)):
+        raise SettingError(f"rows must be different numbers of images, 0 to {len(images) - 1:,}, one for each map.", setting="rows")
+    names = np.array(images.ids, dtype=str)[rows]
+    problems = []
+    for one in explanations:
+        if len(one.maps) != len(rows):
+            problems.append(f"{one.method} of {one.model}: {len(one.maps):,} maps for {len(rows):,} images (rows= says which)")
+        elif one.ids is not None and (one.ids != names).any():
+            other = int((one.ids != names).argmax())
+            problems.append(f"{one.method} of {one.model}: is of other images, e.g. {one.ids[other]} where {names[other]} is judged")
+    _refuse(problems)
+
+
+def _refuse(problems: list[str]) -> None:
     if problems:
         more = f"; and {len(problems) - 3:,} more" if len(problems) > 3 else ""
         raise SettingError(f"explanations don't fit: {'; '.join(problems[:3])}{more}.", setting="explanations")

@@ -122,7 +122,7 @@ def _classes(run: RunFolder) -> list[str]:
 
 def _alike(pool: Pool, first: RunFolder, second: RunFolder, role: str, order: np.ndarray) -> list[Measurement]:
     """Return how alike both networks' maps are, by each method that both runs used."""
-    left, right = (files.unless_damaged(partial(run.read_maps, len(order))) for run in (first, second))
+    left, right = (files.unless_damaged(partial(run.read_maps, len(order), len(_classes(first)))) for run in (first, second))
     if left is None or right is None:
         lacking = " and ".join(str(run.path) for run, maps in ((first, left), (second, right)) if maps is None)
         return [
@@ -139,6 +139,10 @@ def _alike(pool: Pool, first: RunFolder, second: RunFolder, role: str, order: np
             values = np.full(len(pool.ids), np.nan)
             values[[row for _, row in rows]] = alike(_some(one, in_a), _some(other, in_b))
             found.append(pool.mean(Measurement("similarity", None, model="A ~ B", by=one.method), values, []))
+    if not found:
+        used = [", ".join(e.method for e in maps if e.model == role) or "none" for maps in (maps_a, maps_b)]
+        reason = f"undefined: no method explained the same images in both runs (A: {used[0]}; B: {used[1]})"
+        return [Measurement("similarity", None, unit=pool.unit, model="A ~ B", reason=reason)]
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pellucid.reporting.cases import CaseBook
+from pellucid.reporting.figures import maps
 from pellucid.reporting.figures.layers import ON_PAGE, caption, columns, layers_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -61,8 +62,8 @@ def test_dead_maps_are_hatched_and_have_no_scale(drawn, transparent):
 def test_the_stated_scale_is_the_largest_map_of_the_row(drawn, transparent):
     """Layers share a scale up to the highest of them, in multiples of each map's mean; methods for a class have their own."""
     book = CaseBook(transparent)
-    peak = max(float(book.relative(e, 0).max()) for e in transparent.cases.panel)
-    own = float(np.abs(book.relative(book.by_key["student", "grad_cam"], transparent.cases.panel_rows[0])).max())
+    peak = max(float(maps.drawn(e, 0, book.side).max()) for e in transparent.cases.panel)
+    own = float(np.abs(maps.drawn(book.by_key["student", "grad_cam"], transparent.cases.panel_rows[0], book.side)).max())
     texts = [t.text for t in drawn.iter(f"{SVG}text")]
     assert next(t for t in texts if " to " in t) == f"0 to {peak:.1f}"
     assert next(t for t in texts if t.startswith("±") and t != "± below") == f"±{own:.1f}"

@@ -90,7 +90,7 @@ def layers_figure(book: CaseBook, colours: Colours = Colours()) -> str:
 def _row(book: CaseBook, row: int, shown: Sequence[Explanation], y: int, colours: Colours) -> str:
     index = book.cases.panel_rows[row]
     # The panel's maps are of its own images, a method's of all cases.
-    singles = [book.relative(e, row if k < len(book.cases.panel) else index) for k, e in enumerate(shown)]
+    singles = [maps.drawn(e, row if k < len(book.cases.panel) else index, book.side) for k, e in enumerate(shown)]
     # Maps without a class are all means of activations and share a scale; methods for a class have no common unit.
     common = maps.common_scale([s for s, e in zip(singles, shown, strict=True) if s is not None and not e.signed], signed=False)
     scales = [maps.common_scale([s], signed=True) if e.signed and s is not None else common for s, e in zip(singles, shown, strict=True)]

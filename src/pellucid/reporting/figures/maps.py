@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from pellucid.core.records import SMALLEST_GRID
+from pellucid.core.records import SMALLEST_GRID, Explanation, even_centres
+from pellucid.measures.maps import to_size
 
 LARGEST_SIDE = 64  # the most that the page stores of a map
 
@@ -61,6 +62,23 @@ def relative(single: np.ndarray) -> np.ndarray:
     """
     mean = float(np.abs(single).mean())
     return (single / mean if mean > 0 else single).astype(np.float32)
+
+
+def drawn_shape(explanation: Explanation) -> tuple[int, int]:
+    """Return the grid on which a map is drawn: its own, or where its cells don't lie evenly one twice as fine, which blurs little."""
+    height, width = explanation.maps.shape[1:]
+    even = explanation.centres in (None, even_centres((height, width)))
+    return (height, width) if even else (2 * height, 2 * width)
+
+
+def drawn(explanation: Explanation, row: int, most: int = LARGEST_SIDE) -> np.ndarray | None:
+    """Return one map as it is drawn, cut evenly: float [h, w] in multiples of its own mean, at most `most` cells a side; None if it is dead."""
+    one = explanation.maps[row : row + 1]
+    if replace(explanation, maps=one).dead[0]:
+        return None
+    if (finer := drawn_shape(explanation)) != one.shape[1:]:
+        one = to_size(one, finer, explanation.centres)
+    return relative(pooled(one[0], most))
 
 
 def common_scale(maps: Sequence[np.ndarray], *, signed: bool) -> Scale:

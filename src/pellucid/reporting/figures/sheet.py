@@ -1,0 +1,174 @@
+"""Maps of a few images as one picture, for a notebook, a talk or a paper."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pellucid.core import files
+from pellucid.core.errors import SettingError
+from pellucid.core.records import Explanation
+from pellucid.data.dataset import Subset
+from pellucid.reporting import words
+from pellucid.reporting.figures import maps
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from torch import Tensor
+
+KINDS = (".png", ".svg", ".pdf")
+MOST = 60  # rows that still make a picture
+_CELL, _SMALL = 1.7, 7  # inches, points
+
+
+def draw(explanations: Sequence[Explanation], images: Subset | Tensor, *, to: Path | str = "maps.png") -> Path:
+    """Draw maps over their images: a row for each image and method, the image first and then each network's map.
+
+    The maps of a row share one colour scale, in multiples of each map's own mean strength, as in the report. A hatched map has no
+    signal; a white line is the border of the finding.
+
+    Parameters
+    ----------
+    explanations : sequence of Explanation
+        From :func:`explain`.
+    images : Subset or float Tensor [N, C, H, W]
+        Which of the explained images to draw. A tensor must be the one that was explained; each of its images is shown from its
+        lowest value to its highest.
+    to : Path or str
+        A ``.png``, ``.svg`` or ``.pdf``.
+
+    Returns
+    -------
+    Path
+        Where the picture lies.
+
+    Raises
+    ------
+    SettingError
+        The explanations are none, or of other images; or there is more to draw than a picture holds.
+    StorageError
+        The picture can't be written.
+    """
+    to = Path(to)
+    files.check_writable(to)
+    _check(explanations, images, to)
+    methods = list(dict.fromkeys(e.method for e in explanations))
+    n_columns = max(len(_of(explanations, method)) for method in methods)
+    n_rows = len(images) * len(methods)
+    if not 0 < n_rows <= MOST:
+        raise SettingError(
+            f"that would be {n_rows:,} rows, and a picture holds 1 to {MOST}. Give fewer images, e.g. images[:8].", setting="images"
+        )
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=((1 + n_columns) * _CELL + 0.9, n_rows * (_CELL + 0.25)), layout="constrained")
+    grid = figure.subplots(n_rows, 2 + n_columns, squeeze=False, width_ratios=[1] * (1 + n_columns) + [0.06])
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for i in range(len(images)):
+        picture, mask, title = _image(images, i)
+        for k, method in enumerate(methods):
+            row = grid[i * len(methods) + k]
+            if k == 0:
+                _show(row[0], picture, mask, title)
+            _draw_row(row[1:], _of(explanations, method), images, i, picture, mask)
+    stream = io.BytesIO()
+    figure.savefig(stream, format=to.suffix[1:].lower(), dpi=150)
+    files.write_bytes(to, stream.getvalue(), kind="picture")
+    return to
+
+
+def _of(explanations: Sequence[Explanation], method: str) -> list[Explanation]:
+    return [e for e in explanations if e.method == method]
+
+
+def _draw_row(
+    axes: Sequence[Axes], shown: list[Explanation], images: Subset | Tensor, i: int, picture: np.ndarray, mask: np.ndarray | None
+) -> None:
+    """Draw one method's maps of one image, and their scale at the end."""
+    ready = [maps.drawn(e, _row_of(e, images, i)) for e in shown]
+    scale = maps.common_scale([single for single in ready if single is not None], signed=any(e.signed for e in shown))
+    height, width = picture.shape[:2]
+    drawn: Any = None
+    for ax, explanation, single in zip(axes, shown, ready, strict=False):  # the scale, and where other methods have more maps, nothing
+        _show(ax, picture.mean(2, keepdims=True), mask, _title(explanation, images, i))
+        if single is None:
+            ax.add_patch(_no_signal(width, height))
+            continue
+        drawn = ax.imshow(
+            single, cmap=scale.table, vmin=scale.low, vmax=scale.high, alpha=0.6, interpolation="bilinear", extent=(0, width, height, 0)
+        )
+    if drawn is not None:
+        axes[-1].set_axis_on()
+        bar = axes[-1].figure.colorbar(drawn, cax=axes[-1], ticks=[scale.low, 0, scale.high] if scale.signed else [scale.low, scale.high])
+        bar.set_label("x mean", size=_SMALL)
+        bar.ax.tick_params(labelsize=_SMALL)
+        bar.ax.yaxis.set_major_formatter("{x:.1f}")
+
+
+def _title(explanation: Explanation, images: Subset | Tensor, i: int) -> str:
+    """Say whose map it is, by which method, where it was read, and for which class."""
+    target = int(explanation.targets[_row_of(explanation, images, i)])
+    name = images.classes[target] if isinstance(images, Subset) else f"class {target}"
+    where = " ".join(filter(None, (explanation.layer, maps.grid_text(explanation.maps.shape))))
+    return f"{explanation.model}: {words.method_name(explanation.method)}\n{where}{f', {name}' if explanation.signed else ''}"
+
+
+def _image(images: Subset | Tensor, i: int) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Return one image uint8 [H, W, C], its mask bool [H, W] or None, and what stands over it."""
+    if isinstance(images, Subset):
+        one = images[[i]]
+        label = ", ".join(
+            name for k, name in enumerate(one.classes) if (one.targets[0] == k if one.targets.ndim == 1 else one.targets[0, k])
+        )
+        return one.pixels[0], None if one.masks is None else one.masks[0], f"{one.ids[0][-32:]}\n{label}"
+    single = images[i].detach().float().cpu().numpy().transpose(1, 2, 0)
+    low, high = single.min(), single.max()
+    return ((single - low) / (high - low if high > low else 1) * 255).astype(np.uint8), None, f"image {i}"
+
+
+def _show(ax: Axes, picture: np.ndarray, mask: np.ndarray | None, title: str) -> None:
+    height, width = picture.shape[:2]
+    grey = picture.shape[2] != 3
+    ax.imshow(picture[..., 0] if grey else picture, cmap="gray" if grey else None, vmin=0, vmax=255, extent=(0, width, height, 0))
+    ax.set_title(title, size=_SMALL)
+    if mask is not None and mask.any():
+        across, down = np.arange(width) + 0.5, np.arange(height) + 0.5
+        for colour, strength in (("black", 1.6), ("white", 0.8)):
+            ax.contour(across, down, mask, levels=[0.5], colors=colour, linewidths=strength)
+
+
+def _no_signal(width: int, height: int) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((0, 0), width, height, facecolor="#e2e2e2", edgecolor="#969696", hatch="////", linewidth=0)
+
+
+def _row_of(explanation: Explanation, images: Subset | Tensor, i: int) -> int:
+    """Return which of the maps is that of an image."""
+    if isinstance(images, Subset) and explanation.ids is not None:
+        return explanation.ids.tolist().index(images.ids[i])
+    return i
+
+
+def _check(explanations: Sequence[Explanation], images: Subset | Tensor, to: Path) -> None:
+    if not explanations or not all(isinstance(one, Explanation) and not one.fault for one in explanations):
+        raise SettingError("explanations must be a list of what explain(...) gives, and not an empty one.", setting="explanations")
+    if to.suffix.lower() not in KINDS:
+        raise SettingError(f"to = {str(to)!r} must end in {', '.join(KINDS)}.", setting="to")
+    if not isinstance(images, Subset) and getattr(images, "ndim", 0) != 4:
+        raise SettingError(
+            f"images must be the Subset or the tensor [N, C, H, W] that was explained; given is {type(images).__name__}.", setting="images"
+        )
+    for one in explanations:
+        if isinstance(images, Subset) and one.ids is not None:
+            if others := set(images.ids) - set(one.ids.tolist()):
+                raise SettingError(f"{len(others):,} of the images weren't explained, e.g. {min(others)}.", setting="images")
+        elif len(one.maps) != len(images):
+            raise SettingError(
+                f"{one.method} of {one.model} has {len(one.maps):,} maps, and there are {len(images):,} images.", setting="images"
+            )
