@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from pellucid.reporting.page import write
@@ -56,8 +57,8 @@ def page(opened):
     opened.evaluate(
         """() => {
           document.querySelector('#large').close();
-          for (const id of ['sort', 'class', 'who']) document.getElementById(id).selectedIndex = 0;
-          document.getElementById('sort').dispatchEvent(new Event('change'));
+          for (const id of ['sort', 'class', 'who', 'method']) document.getElementById(id).selectedIndex = 0;
+          document.getElementById('method').dispatchEvent(new Event('change'));
           scrollTo(0, 0);
         }"""
     )
@@ -103,6 +104,23 @@ def test_filters_keep_only_what_they_say(page, record):
     for i in _numbers(page):
         assert record.cases.logits["teacher"][i].argmax() == 2 != record.cases.logits["student"][i].argmax()
     assert "shown" in page.inner_text("#count") or "No case" in page.inner_text("#count")
+
+
+def test_one_method_alone_can_be_shown(page, record):
+    """Its maps only, in cards and in the large case, and the order is that of its own disagreement."""
+    page.select_option("#method", "average_feature_map")
+    assert page.inner_text("#sort option:first-child") == "disagreement of Average feature map maps"
+    alike = record.cases.similarity["student", "average_feature_map"]
+    assert _numbers(page)[0] == int(np.nanargmin(np.round(alike, 3)))
+    visible = "found => [...new Set(found.filter((row) => row.offsetParent).map((row) => row.dataset.method))]"
+    assert page.eval_on_selector_all("#grid .method", visible) == ["average_feature_map"]
+    page.locator("#grid a.open").first.click()
+    page.wait_for_selector("#large[open]")
+    assert page.eval_on_selector_all("#large .method", visible) == ["average_feature_map"]
+    page.click("#close")
+    page.select_option("#method", "")
+    assert len(page.eval_on_selector_all("#grid .method", visible)) == 4
+    assert _numbers(page)[0] == int(np.nanargmin(np.round(record.cases.similarity["student", "grad_cam"], 3)))
 
 
 def test_more_cases_are_drawn_from_numbers(page):

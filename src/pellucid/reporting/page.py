@@ -243,6 +243,7 @@ def _browser(record: RunRecord, book: CaseBook, rows: list[int]) -> dict[str, An
         "held": text,
         "who": WHO,
         "lead": words.method_name(book.lead) if book.lead else "",
+        "methods": {method: words.method_name(method) for method in book.methods},
         "panel": f"{panel} of them also show every layer of the student." if panel else "",
         "roles": book.roles,
     }

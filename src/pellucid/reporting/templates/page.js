@@ -97,7 +97,8 @@
         const label = `${method.name} map of the ${role} over the image, grid ${row.grid[role]}`;
         trio.append(element("div", {}, frame(c, row.maps[role], method.table, label, side), element("p", { class: "foot", text: foot(row, role) })));
       }
-      right.append(element("p", { class: "row-head" }, element("span", { text: method.name }), scale(row.lo, row.hi, method.table)), trio);
+      const head = element("p", { class: "row-head" }, element("span", { text: method.name }), scale(row.lo, row.hi, method.table));
+      right.append(element("div", { class: "method", "data-method": row.m }, head, trio));
     }
     const picture = element("div", { class: "frame" }, element("img", { class: "photo", src: c.img, alt: `Test image ${c.id}, class ${about.classes[c.y]}` }), outline(c));
     return element("div", { class: "body" }, element("div", { class: "left" }, picture, element("p", { class: "name", text: c.id })), right);
@@ -113,7 +114,8 @@
   }
 
   // Sort and filter
-  const leadOf = (c) => { const row = c.rows.find((r) => r.m === about.lead); return row && row.alike.student != null ? row.alike.student : Infinity; };
+  const method = () => $("method")?.value || "";
+  const leadOf = (c) => { const row = c.rows.find((r) => r.m === (method() || about.lead)); return row && row.alike.student != null ? row.alike.student : Infinity; };
   const student = about.roles.includes("student") ? "student" : about.roles[0];
   const keys = {
     disagreement: leadOf,
@@ -130,14 +132,24 @@
     draw();
   }
 
+  function onlyMethod(within) {
+    for (const row of within.querySelectorAll(".method")) row.hidden = method() !== "" && row.dataset.method !== method();
+  }
+
   function draw() {
     const now = order.slice(0, shown);
     $("grid").replaceChildren(...now.map(card));
+    onlyMethod($("grid"));
     $("count").textContent = order.length ? `${now.length} of ${order.length} ${order.length === 1 ? "case" : "cases"} shown` : "No case is like that.";
     $("more").hidden = now.length >= order.length;
   }
 
   for (const id of ["sort", "class", "who"]) $(id).addEventListener("change", () => { shown = few; arrange(); });
+  $("method")?.addEventListener("change", () => {
+    $("sort").options[0].textContent = `disagreement of ${about.methods[method() || about.lead].name} maps`;
+    shown = few;
+    arrange();
+  });
   $("more").addEventListener("click", () => {
     const first = order[shown];
     shown += about.plain;
@@ -189,6 +201,7 @@
       content.push(element("h3", { text: "Every layer of the student (average feature map)" }), layers, element("p", { class: "row-head" }, scale(0, c.layer_hi, "cividis")));
     }
     $("large-body").replaceChildren(...content);
+    onlyMethod($("large-body"));
     $("large-body").style.setProperty("--img", `url(${c.img})`);
     const place = order.indexOf(c);
     $("previous").disabled = place <= 0;
