@@ -32,6 +32,14 @@ def test_lines_hold_rate_and_remaining_time(monkeypatch, capsys):
     ]
 
 
+def test_slow_work_says_how_long_each_takes(monkeypatch, capsys):
+    """And not that it does 0.0 a second."""
+    clock = iter(range(0, 1000, 40))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    list(progress.track(range(2), "kernel_shap of teacher"))
+    assert capsys.readouterr().err.splitlines()[0] == "kernel_shap of teacher: 1 images, 40 s each, 40 s left"
+
+
 def test_lines_without_a_total_promise_nothing(monkeypatch, capsys):
     """A stream of unknown length shows count and rate alone; `total` supplies the length."""
     for total, expected in ((None, "x: 2 batches, 0.1 batches/s"), (4, "x: 2 batches, 0.1 batches/s, 20 s left")):

@@ -10,8 +10,10 @@ import tomllib
 import numpy as np
 import pytest
 
+from pellucid.core import registry
 from pellucid.core.errors import GuardError, ModelError, SettingError, TapError, WeightsError
 from pellucid.core.settings import parse
+from pellucid.explainers import explain as explaining
 from pellucid.explainers.explain import explain
 from pellucid.running import record
 from pellucid.running.experiment import Experiment, check, evenly, open_experiment
@@ -163,6 +165,42 @@ def test_shap_in_a_run_compares_with_the_training_split(tmp_path, monkeypatch, n
         np.testing.assert_allclose(explanation.maps, by_hand.maps, rtol=1e-4, atol=1e-7)
     found = {(row.name, row.model) for row in rows if row.value is not None and row.by == "gradient_shap"}
     assert {("completeness_gap", "student"), ("met", "teacher"), ("met_ratio", "teacher / student")} <= found
+
+
+def test_a_stage_that_was_stopped_goes_on_from_its_last_part(tmp_path, monkeypatch, never_stopped):
+    """Maps of a network, and what a measure says, are made once, however often it is stopped in between; at the end no part is left."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(never_stopped / "ws", "ws")
+    settings, made, last = tiny(run__workspace="ws", run__out="run"), [], []
+
+    def note(what):
+        made.append(what)
+        if made[-len(last) :] == last:
+            raise KeyboardInterrupt
+
+    one, get = explaining._explain_one, registry.get
+    monkeypatch.setattr(explaining, "_explain_one", lambda name, *given: (note(name), one(name, *given))[1])
+
+    def noted(kind, name):
+        found = get(kind, name)
+        return (lambda judged, **options: (note(name), found(judged, **options))[1]) if kind == "measures" else found
+
+    monkeypatch.setattr("pellucid.running.stages.registry.get", noted)
+    left = []
+    for where in ("base", "performance", "faithfulness"):
+        last[:] = [where]
+        with pytest.raises(KeyboardInterrupt), Experiment(settings) as opened:
+            opened.report()
+        left.append(sorted(path.stem for path in (tmp_path / "run" / "parts").rglob("*.npz")))
+    assert left == [["teacher.0"], [], ["performance", "transfer"]]
+    last[:] = ["nothing"]
+    with Experiment(settings) as opened:
+        opened.report()
+    assert not (tmp_path / "run" / "parts").exists()
+    measures = ["performance", "performance", "transfer", "faithfulness", "faithfulness", "localisation", "explanation_time"]
+    assert made[:4] == ["teacher", "base", "base", "student"]
+    assert [name for name in made[4:] if name != "teacher"] == measures  # whose maps of training images are what transfer compares with
+    assert differences(finished(tmp_path / "run"), finished(never_stopped / "runs" / "tiny")) == []
 
 
 def test_a_missing_package_shows_before_anything_is_computed(monkeypatch):

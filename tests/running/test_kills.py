@@ -11,7 +11,7 @@ from pellucid.running.experiment import open_experiment
 from whole_run import differences, finished, pellucid_in
 
 # One inside each kind of write, in the order in which a run comes to them; the numbers count visits within one start.
-CHAIN = ("settings:1", "store:1", "best:1", "checkpoint:1", "epoch:2", "network:2", "cache:2", "maps:1", "judgements:1", "measurements:1", "report:1", "stage:7")  # fmt: skip
+CHAIN = ("settings:1", "store:1", "best:1", "checkpoint:1", "epoch:2", "network:2", "cache:2", "part:2", "maps:1", "part:4", "judgements:1", "measurements:1", "report:1", "stage:7")  # fmt: skip
 
 
 def leftovers(folder):
@@ -30,13 +30,13 @@ def test_a_killed_run_goes_on_to_the_same_end(place, beginning, never_stopped):
 
 
 def test_a_run_killed_in_every_kind_of_write_ends_the_same(beginning, never_stopped):
-    """Twelve starts, each killed one write further on (or let through where that write was done before); the thirteenth ends it."""
+    """Fourteen starts, each killed one write further on (or let through where that write was done before); the fifteenth ends it."""
     for place in CHAIN:
         outcome = pellucid_in(beginning, "run", "tiny.toml", PELLUCID_CRASH=place)
         assert outcome.code in (-signal.SIGKILL, 0), f"{place}: {outcome.err}"
     assert pellucid_in(beginning, "run", "tiny.toml").code == 0
     assert differences(finished(beginning / "runs" / "tiny"), finished(never_stopped / "runs" / "tiny")) == []
-    assert leftovers(beginning) == []
+    assert leftovers(beginning) == [] and not (beginning / "runs" / "tiny" / "parts").exists()
 
 
 @pytest.mark.parametrize("name", ["maps.npz", "judgements.npz", "measurements.json", "stages/explain.json", "stages/measure.json"])

@@ -50,8 +50,7 @@ def _bar(items: Iterable[Item], label: str, total: int | None, unit: str, each: 
         start = time.monotonic()
         for done, item in enumerate(items, 1):
             yield item
-            rate = done * each / max(time.monotonic() - start, 1e-9)
-            bar.update(job, advance=1, rate=f"{rate:,.1f} {unit}/s")
+            bar.update(job, advance=1, rate=_speed(done * each / max(time.monotonic() - start, 1e-9), unit))
 
 
 def _lines(items: Iterable[Item], label: str, total: int | None, unit: str, each: int) -> Iterator[Item]:
@@ -63,4 +62,8 @@ def _lines(items: Iterable[Item], label: str, total: int | None, unit: str, each
             last = now
             rate = done / (now - start)
             rest = f", {duration(round((total - done) / rate))} left" if total else ""
-            say(f"{label}: {done * each:,} {unit}, {rate * each:,.1f} {unit}/s{rest}")
+            say(f"{label}: {done * each:,} {unit}, {_speed(rate * each, unit)}{rest}")
+
+
+def _speed(rate: float, unit: str) -> str:
+    return f"{rate:,.1f} {unit}/s" if rate >= 0.1 else f"{1 / rate:,.0f} s each"

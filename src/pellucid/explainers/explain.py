@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from pellucid.models.saved import Network
 from pellucid.models.taps import ask, evaluating, find_taps, reference
 
 METHODS = ("average_feature_map", "grad_cam")
+Kept = Callable[[str, Callable[[], list[Explanation]]], list[Explanation]]
+_FEW = 4
 Networks = Network | nn.Module | Mapping[str, Network | nn.Module]
 
 
@@ -37,6 +40,7 @@ def explain(
     settings: Mapping[str, dict[str, Any]] | None = None,
     baselines: Subset | Tensor | None = None,
     batch_size: int = 32,
+    kept: Kept = lambda part, work: work(),
 ) -> list[Explanation]:
     """Explain what networks see in the same images.
 
@@ -59,6 +63,9 @@ def explain(
         says. Methods that take single images get at most 32 of them, evenly spaced; those that take the mean get that of all.
     batch_size : int
         Images per forward pass. Maps don't depend on it.
+    kept : callable, optional
+        ``kept(part, work)`` is asked for the explanations of one network by one or several methods, which `work()` makes; who keeps
+        them under the name `part` loses no more than one part when stopped. The parts' names and contents follow from the other arguments.
 
     Returns
     -------
@@ -91,13 +98,20 @@ def explain(
     # Prepared for all networks first: a mistake shows before any map is made.
     compared = {name: _compared(network, explainers, baselines) for name, network in named.items()}
     targets = _targets(named, images, target)
-    found: dict[str, list[Explanation]] = {}
+    found: dict[str, list[Explanation]] = {name: [] for name in named}
     by_teacher = isinstance(target, str) and target == "teacher"
+    said: dict[str, np.ndarray] = {}  # the classes that a network's first maps are for
     for name in sorted(named, key=lambda name: not (by_teacher and name == "teacher")):  # whoever says the classes comes first
-        if by_teacher and found:
-            targets = found["teacher"][0].targets[:, None]
-        found[name] = _explain_one(name, named[name], images, targets, explainers, options, compared[name], tap, batch_size)
-    return [explanation for name in named for explanation in found[name]]
+        by = "teacher" if by_teacher else name
+        for number, group in enumerate(_together(explainers)):
+            work = partial(
+                _explain_one, name, named[name], images, targets if targets is not None else said.get(by), group, options, compared[name],
+                tap, batch_size,
+            )  # fmt: skip
+            found[name] += kept(f"{name}.{number}", work)
+            said.setdefault(by, found[name][0].targets[:, None])
+    order = list(explainers)
+    return [explanation for name in named for explanation in sorted(found[name], key=lambda one: order.index(one.method))]
 
 
 def explain_layers(networks: Networks, images: Subset | Tensor, *, batch_size: int = 32) -> list[Explanation]:
@@ -111,7 +125,7 @@ def explain_layers(networks: Networks, images: Subset | Tensor, *, batch_size: i
         predicted = network.logits(images, batch_size).argmax(1)
         maps: dict[str, list[np.ndarray]] = {}
         seconds, size = 0.0, (0, 0)
-        for batch in _batches(name, network, images, batch_size):
+        for batch in _batches(f"all layers of {name}", network, images, batch_size):
             size = (batch.shape[2], batch.shape[3])
             start = _now(batch)
             layers = average_feature_maps(network.model, batch)
@@ -127,6 +141,16 @@ def explain_layers(networks: Networks, images: Subset | Tensor, *, batch_size: i
             for layer, parts in maps.items()
         ]  # fmt: skip
     return found
+
+
+def _together(explainers: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the methods in groups: those that share a few passes, then each by itself that asks the network time and again about one image."""
+    quick = {method: explainer for method, explainer in explainers.items() if _is_quick(explainer)}
+    return ([quick] if quick else []) + [{method: explainer} for method, explainer in explainers.items() if method not in quick]
+
+
+def _is_quick(explainer: Any) -> bool:
+    return bool(explainer.traits.get("taps") or explainer.traits.get("attention"))
 
 
 class _Plain:
@@ -246,7 +270,10 @@ def _explain_one(
     doubts: dict[tuple[str, int], list[np.ndarray]] = {}
     seconds = dict.fromkeys(explainers, 0.0)
     size, start = (0, 0), 0
-    for batch in _batches(name, network, images, batch_size):
+    # What asks time and again goes image by image anyway: in small batches its progress shows.
+    batch_size = batch_size if any(map(_is_quick, explainers.values())) else min(batch_size, _FEW)
+    label = f"maps of {name}" if len(explainers) > 1 else f"{next(iter(explainers))} of {name}"
+    for batch in _batches(label, network, images, batch_size):
         if not chosen:
             size = (batch.shape[2], batch.shape[3])
             chosen = _with_taps(name, network.model, batch, explainers, options, tap)
@@ -332,11 +359,11 @@ def _with_taps(
     return chosen
 
 
-def _batches(name: str, network: Any, images: Subset | Tensor, batch_size: int) -> Iterator[Tensor]:
+def _batches(label: str, network: Any, images: Subset | Tensor, batch_size: int) -> Iterator[Tensor]:
     """Yield the network's input on its own device and of its own type."""
     like = reference(network.model)
     batches = network.inputs(images, batch_size)
-    for batch in track(batches, f"maps of {name}", total=math.ceil(len(images) / batch_size), each=min(batch_size, len(images))):
+    for batch in track(batches, label, total=math.ceil(len(images) / batch_size), each=min(batch_size, len(images))):
         yield batch.to(like)
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pellucid.core.workspace import Workspace
 from pellucid.data.find import data_folders
 from pellucid.data.load import Data, load
 from pellucid.explainers.explain import check_network, explain, explain_layers
-from pellucid.measures.judged import Judged, Scores
+from pellucid.measures.judged import Judged, Judgement, Scores
 from pellucid.models.build import check_options as check_model
 from pellucid.models.saved import Network
 from pellucid.reporting.page import write
@@ -194,11 +194,20 @@ class Experiment:
                 tap=asked.tap,
                 settings=asked.options,
                 baselines=self.data.train,
+                kept=partial(self._part_of_maps, rows),
             )
             panel = explain_layers({"student": self.student}, images[panel_rows])
             return maps, panel, {"rows": rows, "panel_rows": panel_rows}
 
         return self._timed("explain", compute, key=key, keep=self.folder.write_maps)
+
+    def _part_of_maps(self, rows: np.ndarray, name: str, work: Callable[[], list[Explanation]]) -> list[Explanation]:
+        n_images, n_classes = len(self.data.test), len(self.data.classes)
+        return self.folder.part(
+            "explain", self._explain_key, name, work,
+            read=lambda file: self.folder.read_maps(n_images, n_classes, name=file)[0],
+            write=lambda file, maps: self.folder.write_maps(maps, [], {"rows": rows}, name=file),
+        )  # fmt: skip
 
     @cached_property
     def _explain_key(self) -> str:
@@ -216,8 +225,17 @@ class Experiment:
         kept = self._kept("measure", key, lambda: record.read_scores(self.folder.path, judged, audit))
         if kept is not None:
             return kept
+
+        def part(name: str, work: Callable[[], Judgement]) -> Judgement:
+            place = self.folder.path
+            return self.folder.part(
+                "measure", key, name, work,
+                read=lambda file: record.read_judgement(place / file),
+                write=lambda file, judgement: record.write_judgement(place / file, judgement),
+            )  # fmt: skip
+
         return self._timed(
-            "measure", lambda: judge(judged, audit), key=key, keep=lambda scores: record.write_scores(self.folder.path, scores)
+            "measure", lambda: judge(judged, audit, kept=part), key=key, keep=lambda scores: record.write_scores(self.folder.path, scores)
         )
 
     def report(self) -> RunRecord:

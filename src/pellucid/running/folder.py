@@ -5,6 +5,7 @@ stages/NAME.json    the stage's key, time, and where its output lies
 log.jsonl           what happened when
 predictions.npz     logits, targets, ids, subjects of validation and test
 maps.npz            the explanations
+parts/              what a stopped run had of a stage that isn't done; gone when it is
 judgements.npz      what the measures say of each image
 measurements.json   every figure with interval and n
 student.safetensors the distilled network, ready for `pellucid predict`
@@ -13,13 +14,16 @@ report.html         the report;  report/data/*.csv, tables.tex, measurements.csv
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +32,7 @@ from pellucid.core.errors import RunError, SettingError
 from pellucid.core.records import Explanation, StageRecord
 from pellucid.core.settings import Settings, parse
 
+Part = TypeVar("Part")
 _ARRAYS = ("maps", "targets", "expected", "doubtful", "ids")  # of an explanation, kept as arrays beside its other fields
 _PLACES = {"out", "workspace", "title"}  # where a run lies doesn't make it another run
 
@@ -102,6 +107,25 @@ class RunFolder:
         files.write_json(self.path / "stages" / f"{stage.name}.json", asdict(stage), kind="stage")
         self.log(stage.name, seconds=round(stage.seconds, 3), cached=stage.cached)
 
+        for parts in self.path.glob(f"parts/{stage.name}-*"):
+            shutil.rmtree(parts, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self.path / "parts").rmdir()
+
+    def part(
+        self, stage: str, key: str, name: str, work: Callable[[], Part], *, read: Callable[[str], Part], write: Callable[[str, Part], None]
+    ) -> Part:
+        """Return a part of a stage that takes long: what a stopped run left of it, or what `work` makes, kept until the stage is done.
+
+        `read` and `write` get the file's name in the folder.
+        """
+        file = f"parts/{stage}-{key}/{name}.npz"
+        found = files.unless_damaged(lambda: read(file))
+        if found is None:
+            found = work()
+            write(file, found)
+        return found
+
     def log(self, event: str, **facts: Any) -> None:
         """Add one line to the log."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **facts}, ensure_ascii=False)
@@ -117,7 +141,9 @@ class RunFolder:
         except json.JSONDecodeError:
             return command()
 
-    def write_maps(self, explanations: list[Explanation], panel: list[Explanation], facts: dict[str, np.ndarray]) -> None:
+    def write_maps(
+        self, explanations: list[Explanation], panel: list[Explanation], facts: dict[str, np.ndarray], *, name: str = "maps.npz"
+    ) -> None:
         """Keep maps, the panel's maps of all layers, and which images they are of (`rows`, `panel_rows`)."""
         arrays = dict(facts)
         for group, found in (("map", explanations), ("panel", panel)):
@@ -126,11 +152,13 @@ class RunFolder:
                 about = {key: value for key, value in vars(explanation).items() if key not in _ARRAYS}
                 arrays |= {f"{group}.{i}.{name}": values for name, values in own.items() if values is not None}
                 arrays[f"{group}.{i}.about"] = np.array(json.dumps(about))
-        files.write_npz(self.path / "maps.npz", arrays, kind="maps")
+        files.write_npz(self.path / name, arrays, kind="maps" if name == "maps.npz" else "part")
 
-    def read_maps(self, n_images: int, n_classes: int) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
+    def read_maps(
+        self, n_images: int, n_classes: int, *, name: str = "maps.npz"
+    ) -> tuple[list[Explanation], list[Explanation], dict[str, np.ndarray]]:
         """Return what :meth:`write_maps` kept of so many test images and classes; a ValueError where something is missing or can't be."""
-        with np.load(self.path / "maps.npz", allow_pickle=False) as content:
+        with np.load(self.path / name, allow_pickle=False) as content:
             arrays = dict(content)
         groups: dict[str, list[Explanation]] = {"map": [], "panel": []}
         for name in [name for name in arrays if name.endswith(".about")]:

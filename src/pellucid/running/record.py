@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Mapping
@@ -17,12 +18,13 @@ from pellucid.core import files
 from pellucid.core.records import Cases, Explanation, Measurement, NetworkRecord, RunRecord, StageRecord
 from pellucid.data.dataset import Subset
 from pellucid.data.load import Data
-from pellucid.measures.judged import Judged, Scores
+from pellucid.measures.judged import Judged, Judgement, Scores
 from pellucid.measures.verdict import judge as reach_verdicts
 from pellucid.models.saved import Network
 
 CONTACT, THUMBNAIL = 8, 64
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "pellucid")
+_MEASUREMENTS = "measurements"  # beside the values per image, whose names hold a role
 OPTIONAL = ("captum", "scikit-image")  # of an extra
 VERSIONS = {"explain": 4, "measure": 7}  # of stages: raise by hand when a stage's results change
 
@@ -170,6 +172,20 @@ def read_scores(folder: Path, judged: Judged, audit: dict[str, Any]) -> Scores:
     with np.load(folder / "judgements.npz", allow_pickle=False) as content:
         per_image = dict(content)
     return Scores(measurements, reach_verdicts(measurements, audit, settings=judged.settings), per_image, judged, audit)
+
+
+def write_judgement(path: Path, judgement: Judgement) -> None:
+    """Keep what one measure says."""
+    measurements = np.array(json.dumps([measurement.to_json() for measurement in judgement.measurements]))
+    files.write_npz(path, {**judgement.per_image, _MEASUREMENTS: measurements}, kind="part")
+
+
+def read_judgement(path: Path) -> Judgement:
+    """Return what :func:`write_judgement` kept."""
+    with np.load(path, allow_pickle=False) as content:
+        arrays = dict(content)
+    measurements = [Measurement.from_json(entry) for entry in json.loads(str(arrays.pop(_MEASUREMENTS)))]
+    return Judgement(measurements, arrays)
 
 
 def write_predictions(folder: Path, test: Subset, val: Subset, logits: dict[str, np.ndarray], val_logits: dict[str, np.ndarray]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pellucid.distillation import guard
 from pellucid.distillation.objective import Distilled
 from pellucid.distillation.teacher_cache import checksum, teacher_logits
 from pellucid.explainers.explain import explain
-from pellucid.measures.judged import Judged, Scores
+from pellucid.measures.judged import Judged, Judgement, Scores
 from pellucid.measures.verdict import judge as reach_verdicts
 from pellucid.models.build import build
 from pellucid.models.saved import Network
@@ -305,12 +306,14 @@ def _of_measures(asked: MeasureSettings) -> dict[str, dict[str, Any]]:
     return registry.check_tables("measures", asked.measures, asked.options, where="measure", also=section_fields("measure"))
 
 
-def judge(judged: Judged, audit: dict[str, Any]) -> Scores:
-    """Run the measures that the settings name, and reach the verdicts."""
+def judge(
+    judged: Judged, audit: dict[str, Any], *, kept: Callable[[str, Callable[[], Judgement]], Judgement] = lambda name, work: work()
+) -> Scores:
+    """Run the measures that the settings name, and reach the verdicts; `kept` is asked for each measure's judgement, which `work()` makes."""
     measurements: list[Measurement] = []
     per_image: dict[str, np.ndarray] = {}
     for name, options in _of_measures(judged.settings).items():
-        found = registry.get("measures", name)(judged, **options)
+        found = kept(name, partial(registry.get("measures", name), judged, **options))
         measurements += found.measurements
         per_image |= found.per_image
     return Scores(measurements, reach_verdicts(measurements, audit, settings=judged.settings), per_image, judged, audit)
