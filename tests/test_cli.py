@@ -259,7 +259,7 @@ def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(tmp_path):
         if "epoch 3/6" in line:
             process.send_signal(signal.SIGINT)
     assert process.wait() == 130
-    assert lines[-1] == "pellucid: Stopped. Finished epochs and stages are kept, and the same command goes on from there.\n"
+    assert lines[-1] == "pellucid: Stopped. What a run or sweep had finished is kept: the same command goes on from there.\n"
     assert "Traceback" not in "".join(lines)
     again = pellucid_in(tmp_path / "stopped", "run", "tiny.toml", *more, PELLUCID_WORKSPACE=str(tmp_path / "ws"))
     assert again.code == 0, again.err

@@ -318,7 +318,7 @@ def main(arguments: list[str] | None = None) -> None:
         _complain(f"This is a mistake in Pellucid, not yours: {type(error).__name__}: {error}. `pellucid --debug ...` shows where.")
         code = 1
     if code == 130:
-        _complain("Stopped. Finished epochs and stages are kept, and the same command goes on from there.")
+        _complain("Stopped. What a run or sweep had finished is kept: the same command goes on from there.")
     sys.exit(code)
 
 

@@ -45,6 +45,37 @@ def test_dead_is_told_for_each_map_by_itself():
     assert explanation(maps).dead.tolist() == [True, False, True]
 
 
+def test_some_of_an_explanation_are_whole():
+    """Whatever there is one of for each image goes with its image; what isn't there stays away."""
+    made = replace(
+        explanation(np.arange(12).reshape(3, 2, 2)), targets=np.arange(3), expected=np.arange(3.0), ids=np.array(["a", "b", "c"])
+    )
+    for which in (np.array([2, 0]), np.array([False, True, True]), slice(1)):
+        found = made.some(which)
+        assert found.fault == "" and found.doubtful is None
+        for name in ("maps", "targets", "expected", "ids"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(made, name)[which])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"maps": np.zeros((1, 4), np.float32)}, r"maps float32 [1, 4] instead of float [N, h, w]"),
+        ({"maps": np.zeros((1, 2, 2), int)}, "maps int64 [1, 2, 2] instead"),
+        ({"targets": [0]}, "targets list for 1 maps"),
+        ({"targets": np.zeros(2, int)}, "targets int64 [2] for 1 maps"),
+        ({"expected": np.zeros((1, 1))}, "expected float64 [1, 1] for 1 maps"),
+        ({"doubtful": np.zeros(1)}, "doubtful float64 [1] for 1 maps"),
+        ({"ids": np.array([7])}, "ids int64 [1] for 1 maps"),
+        ({"centres": ((0.1, 0.0), (0.1, 0.1))}, "centres "), ({"centres": ((0.1, 0.1),)}, "centres "), ({"centres": "ab"}, "centres "),
+        ({"centres": ((0.1, 0.1), (-0.1, 0.2)), "ids": np.array(["a"]), "doubtful": np.zeros(1, bool)}, ""),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_in_an_explanation_is_said(changed, words):
+    found = replace(explanation(np.zeros((1, 2, 2))), **changed).fault
+    assert found.startswith(words) if words else found == ""
+
+
 def test_no_maps_no_answers():
     """Zero images give an empty array, not an error."""
     assert explanation(np.zeros((0, 3, 3))).dead.shape == (0,)

@@ -106,12 +106,13 @@ def test_explanation_verdict_gives_the_reason_where_it_is_not_judged():
     assert (verdict.answer, verdict.tone, verdict.figure) == ("not judged", "none", "not judged: grid 3x3")
 
 
-def test_explanation_verdict_says_whose_maps_are_lacking():
-    """A control's row is no network's map; where all three are there, it is the measure that lacks."""
-    maps = {role: Measurement("mask_fidelity", 0.5, model=role, by="grad_cam") for role in ("teacher", "base", "student")}
-    control = Measurement("mask_fidelity", 0.5, model="base", by="random_smooth")
-    assert judge([maps["teacher"], maps["student"], control], {}, settings=SETTINGS)[1].figure == "no maps of base"
-    assert judge(maps.values(), {}, settings=SETTINGS)[1].figure == "transfer was not measured"
+def test_explanation_verdict_says_which_network_is_lacking():
+    """Whether rows are of one network or of two; where all three are there, it is the measure that lacks."""
+    accuracy = [Measurement("accuracy", 0.5, model=role) for role in ("teacher", "base", "student")]
+    alike = Measurement("similarity", 0.5, model="student ~ teacher", by="grad_cam")
+    assert judge([alike], {}, settings=SETTINGS)[1].figure == "no base to compare with"
+    assert judge(accuracy[2:], {}, settings=SETTINGS)[1].figure == "no teacher and no base to compare with"
+    assert judge(accuracy, {}, settings=SETTINGS)[1].figure == "transfer was not measured"
 
 
 @pytest.mark.parametrize(

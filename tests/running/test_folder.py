@@ -188,7 +188,7 @@ def test_maps_of_which_a_part_is_lost_are_made_anew(folder, lost):
 )  # fmt: skip
 def test_maps_that_were_written_into_are_made_anew(folder, changed):
     """Images and classes that aren't there, arrays of other shapes, centres that are none."""
-    rows = {"rows": changed.pop("rows", np.arange(2))}
+    rows, changed = {"rows": changed.get("rows", np.arange(2))}, {name: value for name, value in changed.items() if name != "rows"}
     one = Explanation(np.ones((2, 6, 6), np.float32), np.arange(2), "student", "fem", "x", (32, 32), ids=np.array(["a", "b"]))
     folder.write_maps([replace(one, **changed)], [], rows)
     assert files.unless_damaged(lambda: folder.read_maps(4, 2)) is None

@@ -28,8 +28,9 @@ def test_the_first_teaches_and_the_last_learns_unless_it_is_said():
     assert list(roles(["a.safetensors", "x/b.safetensors", "c.safetensors"])) == ["teacher", "b", "student"]
     assert roles(["old=a.safetensors", "new=b.safetensors"]) == {"old": Path("a.safetensors"), "new": Path("b.safetensors")}
     assert list(roles(["a.safetensors"])) == ["student"]
-    with pytest.raises(SettingError, match=r"new/a\.safetensors=b: a network's name can't hold \"/\""):
-        roles(["new/a.safetensors=b"])
+    assert roles(["runs/s/alpha=0.4/a.safetensors", "new=x/alpha=0.7/a.safetensors"]) == {
+        "teacher": Path("runs/s/alpha=0.4/a.safetensors"), "new": Path("x/alpha=0.7/a.safetensors")
+    }  # fmt: skip
     with pytest.raises(SettingError, match="there is a teacher already"):
         roles(["teacher=a.safetensors", "teacher=b.safetensors"])
 

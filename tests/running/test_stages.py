@@ -124,6 +124,22 @@ def test_what_is_no_network_and_what_is_no_score_is_said(phantom, teacher):
         pl.report([], to="absent/report.html")
 
 
+def test_a_report_of_maps_of_other_images_is_refused(phantom, teacher, tmp_path):
+    """They would be drawn over the wrong pictures."""
+    maps = pl.explain({"teacher": teacher}, phantom.test, methods=["average_feature_map"])
+    scores = pl.measure({"teacher": teacher}, phantom.test, explanations=maps, measures=["performance"], resamples=100)
+    for other in (replace(maps[0], ids=np.roll(maps[0].ids, 1)), maps[0].some(slice(3)), replace(maps[0], model="student")):
+        with pytest.raises(SettingError, match="explanations don't fit"):
+            pl.report(scores, [other], to=tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_may_be_there_twice(phantom, teacher):
+    """As often as it is given, it counts."""
+    scores = pl.measure(teacher, phantom.test[[0, 0, 1]], measures=["performance", "localisation"], resamples=100)
+    assert next(m for m in scores.measurements if m.name == "accuracy").n_images == 3
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ TWIN = "twin"  # a second teacher of another seed: how alike two teachers are sa
 Centres = tuple[
     tuple[float, float], tuple[float, float]
 ]  # down and across: first cell's centre, and step to the next, as shares of the image
+ARRAYS = ("maps", "targets", "expected", "doubtful", "ids")  # of an explanation, one entry for each image
 SMALLEST_GRID = 6  # a map of fewer cells a side says too little to be judged
 
 
@@ -179,12 +180,16 @@ class Explanation:
         """Say what can't be in a record that was made by hand or read from a file, e.g. ``maps float32 [4, 7] instead of [N, h, w]``; "" if nothing."""
         if not isinstance(self.maps, np.ndarray) or self.maps.ndim != 3 or self.maps.dtype.kind != "f":
             return f"maps {_described(self.maps)} instead of float [N, h, w]"
-        for name, kinds in (("targets", "iu"), ("expected", "f"), ("doubtful", "b"), ("ids", "U")):
+        for name, kinds in zip(ARRAYS[1:], ("iu", "f", "b", "U"), strict=True):
             values = getattr(self, name)
             fits = isinstance(values, np.ndarray) and values.shape == self.maps.shape[:1] and values.dtype.kind in kinds
             if not fits and (values is not None or name == "targets"):
                 return f"{name} {_described(values)} for {len(self.maps):,} maps"
         return "" if self.centres is None or _are_centres(self.centres) else f"centres {self.centres}"
+
+    def some(self, which: np.ndarray | slice) -> Explanation:
+        """Return the explanation of some of the images, by place (int, bool array or slice)."""
+        return replace(self, **{name: values[which] for name in ARRAYS if (values := getattr(self, name)) is not None})
 
     def positive(self) -> np.ndarray:
         """Return the evidence for the class [N, h, w]: negative values set to 0 for class methods, else the raw map."""

@@ -15,7 +15,7 @@ from pellucid.models.taps import forward_with
 CHUNK = 2**22  # activations changed at once, 16 MB in float32
 
 
-@part(signed=True, taps=True)
+@part(signed=True, slow=True, taps=True)
 def ablation_cam(
     model: nn.Module, images: Tensor, targets: Tensor, *, tap: str = "last_map", variant: Literal["signed", "printed"] = "signed"
 ) -> Tensor:

@@ -25,8 +25,9 @@ from pellucid.models.saved import Network
 from pellucid.models.taps import ask, evaluating, find_taps, reference
 
 METHODS = ("average_feature_map", "grad_cam")
-Kept = Callable[[str, Callable[[], list[Explanation]]], list[Explanation]]
-_FEW = 4
+Making = Callable[[], list[Explanation]]
+PartOf = Callable[[str, Making], list[Explanation]]
+_SLOWLY = 4  # images at once for methods that ask many times about each: their progress shows, and passes are full anyway
 Networks = Network | nn.Module | Mapping[str, Network | nn.Module]
 
 
@@ -40,7 +41,7 @@ def explain(
     settings: Mapping[str, dict[str, Any]] | None = None,
     baselines: Subset | Tensor | None = None,
     batch_size: int = 32,
-    kept: Kept = lambda part, work: work(),
+    part: PartOf = lambda name, work: work(),
 ) -> list[Explanation]:
     """Explain what networks see in the same images.
 
@@ -62,17 +63,17 @@ def explain(
         The images with which some methods compare (SHAP): the training split. A subset is prepared for each network as its own spec
         says. Methods that take single images get at most 32 of them, evenly spaced; those that take the mean get that of all.
     batch_size : int
-        Images per forward pass. Maps don't depend on it.
-    kept : callable, optional
-        ``kept(part, work)`` is asked for the explanations of one network by one or several methods, which `work()` makes; who keeps
-        them under the name `part` loses no more than one part when stopped. The parts' names and contents follow from the other arguments.
+        Images per forward pass, at most; methods that ask many times about one image get a few at once. Maps don't depend on it.
+    part : callable, optional
+        ``part(name, work)`` is asked for the explanations of one network by one or several methods, which `work()` makes; who keeps
+        them under that name loses no more than one part when stopped. Names and contents follow from the other arguments.
 
     Returns
     -------
     list of Explanation
         Network by network, in each all methods in the order asked for, and in each one explanation for each of M classes.
-        Methods, classes and predictions of a network share one forward pass for each tap; `seconds` counts it for the method
-        that came first.
+        Classes and predictions of a network share one forward pass for each tap, and so do methods that need few passes; `seconds`
+        counts it for the method that came first.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def explain(
                 _explain_one, name, named[name], images, targets if targets is not None else said.get(by), group, options, compared[name],
                 tap, batch_size,
             )  # fmt: skip
-            found[name] += kept(f"{name}.{number}", work)
+            found[name] += part(f"{name}.{number}", work)
             said.setdefault(by, found[name][0].targets[:, None])
     order = list(explainers)
     return [explanation for name in named for explanation in sorted(found[name], key=lambda one: order.index(one.method))]
@@ -144,13 +145,9 @@ def explain_layers(networks: Networks, images: Subset | Tensor, *, batch_size: i
 
 
 def _together(explainers: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the methods in groups: those that share a few passes, then each by itself that asks the network time and again about one image."""
-    quick = {method: explainer for method, explainer in explainers.items() if _is_quick(explainer)}
+    """Return the methods in groups: those that share a few passes, then each by itself that asks the network many times about one image."""
+    quick = {method: explainer for method, explainer in explainers.items() if not explainer.traits.get("slow")}
     return ([quick] if quick else []) + [{method: explainer} for method, explainer in explainers.items() if method not in quick]
-
-
-def _is_quick(explainer: Any) -> bool:
-    return bool(explainer.traits.get("taps") or explainer.traits.get("attention"))
 
 
 class _Plain:
@@ -270,10 +267,9 @@ def _explain_one(
     doubts: dict[tuple[str, int], list[np.ndarray]] = {}
     seconds = dict.fromkeys(explainers, 0.0)
     size, start = (0, 0), 0
-    # What asks time and again goes image by image anyway: in small batches its progress shows.
-    batch_size = batch_size if any(map(_is_quick, explainers.values())) else min(batch_size, _FEW)
+    at_once = min(batch_size, _SLOWLY) if any(explainer.traits.get("slow") for explainer in explainers.values()) else batch_size
     label = f"maps of {name}" if len(explainers) > 1 else f"{next(iter(explainers))} of {name}"
-    for batch in _batches(label, network, images, batch_size):
+    for batch in _batches(label, network, images, at_once):
         if not chosen:
             size = (batch.shape[2], batch.shape[3])
             chosen = _with_taps(name, network.model, batch, explainers, options, tap)

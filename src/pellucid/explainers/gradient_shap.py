@@ -24,7 +24,7 @@ def check_numbers(*, samples: int, **_: Any) -> None:
         raise SettingError(f"gradient_shap: samples = {samples} must be at least 1.", setting="samples")
 
 
-@part(signed=True, taps=False, baselines="each", packages=("captum",), extra="shap", check=check_numbers)
+@part(signed=True, slow=True, taps=False, baselines="each", packages=("captum",), extra="shap", check=check_numbers)
 def gradient_shap(model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor, *, samples: int = 64, seed: int = 0) -> Tensor:
     """Share the difference between an image's class logit and that of training images out over the pixels, by gradients in between.
 

@@ -20,7 +20,7 @@ def check_numbers(*, steps: int, **_: Any) -> None:
         raise SettingError(f"integrated_gradients: steps = {steps} must be at least 1.", setting="steps")
 
 
-@part(signed=True, taps=False, complete=True, packages=("captum",), extra="shap", check=check_numbers)
+@part(signed=True, slow=True, taps=False, complete=True, packages=("captum",), extra="shap", check=check_numbers)
 def integrated_gradients(model: nn.Module, images: Tensor, targets: Tensor, *, steps: int = 50) -> Tensor:
     """Share the difference between an image's class logit and that of the mean colour out over the pixels, by gradients on the way.
 

@@ -30,7 +30,7 @@ def check_numbers(*, samples: int, segments: int, **_: Any) -> None:
         )
 
 
-@part(signed=True, taps=False, baselines="mean", packages=("captum", "skimage"), extra="shap", check=check_numbers)
+@part(signed=True, slow=True, taps=False, baselines="mean", packages=("captum", "skimage"), extra="shap", check=check_numbers)
 def kernel_shap(
     model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor, *, samples: int = 1000, segments: int = 50, seed: int = 0
 ) -> Tensor:

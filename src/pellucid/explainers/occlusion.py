@@ -30,7 +30,7 @@ def check_fit(model: nn.Module, image: Tensor, *, window: float, stride: float) 
         raise SettingError(f"occlusion: a window of {window:g} leaves nothing of an image of {height}x{width} px.", setting="window")
 
 
-@part(signed=True, taps=False, check=check_numbers, suits=check_fit)
+@part(signed=True, slow=True, taps=False, check=check_numbers, suits=check_fit)
 def occlusion(model: nn.Module, images: Tensor, targets: Tensor, *, window: float = 0.2, stride: float = 0.1) -> Tensor:
     """Cover a square of the image with the mean colour, move it along, and see by how much the class logit drops.
 

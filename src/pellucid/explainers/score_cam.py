@@ -25,7 +25,7 @@ def check_numbers(*, channels: int = 0, **_: object) -> None:
         raise SettingError(f"score_cam: channels = {channels} must be at least 0 (all of them).", setting="channels")
 
 
-@part(signed=True, taps=True, check=check_numbers)
+@part(signed=True, slow=True, taps=True, check=check_numbers)
 def score_cam(
     model: nn.Module,
     images: Tensor,

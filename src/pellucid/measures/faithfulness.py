@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,7 +187,7 @@ def candidates(
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield name, maps in 0-1 at input size, targets and which maps are dead: of each method, then of each control."""
     for explanation in judgeable:
-        some = replace(explanation, maps=explanation.maps[batch])  # maps on the image's own grid are many: no copy of them all at once
+        some = explanation.some(batch)  # maps on the image's own grid are many: no copy of them all at once
         enlarged = shapes.to_size(shapes.to_unit(shapes.readable(some)), size, explanation.centres)
         yield explanation.method, enlarged, explanation.targets[batch], some.dead
     for name in shapes.CONTROLS:

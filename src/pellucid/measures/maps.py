@@ -7,7 +7,6 @@ doesn't depend on the others beside it.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +45,7 @@ def evidence(explanation: Explanation) -> np.ndarray:
 
 def readable(explanation: Explanation, which: np.ndarray | slice = slice(None)) -> np.ndarray:
     """Return the evidence of some of the maps, NaN as 0, float64 [n, h, w]; only those are copied, for maps as large as images are many."""
-    return np.nan_to_num(evidence(replace(explanation, maps=explanation.maps[which])))
+    return np.nan_to_num(evidence(explanation.some(which)))
 
 
 def to_unit(maps: np.ndarray) -> np.ndarray:

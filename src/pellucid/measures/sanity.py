@@ -70,7 +70,7 @@ def sanity(judged: Judged, *, images: Count = 50) -> Judgement:
                 Measurement(name, None, unit=judged.unit, model=role, by=explanation.method, source=SOURCE, reason=shapes.too_coarse(explanation.maps))
                 for name in ("randomisation", "randomisation_area")
             ]  # fmt: skip
-        originals = [replace(e, maps=e.maps[some], targets=e.targets[some]) for e in originals if not shapes.too_coarse(e.maps)]
+        originals = [e.some(some) for e in originals if not shapes.too_coarse(e.maps)]
         for method, steps in _cascade(judged, role, originals, some).items():
             likeness = {step: _on_all(judged, some, values) for step, values in steps.items()}
             found += _rows(judged, role, method, likeness)

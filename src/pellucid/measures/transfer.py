@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -261,7 +260,7 @@ def _centre(
     made = explain(
         {"teacher": judged.networks["teacher"]}, train[chosen], methods=[method], settings={method: teacher.settings}, baselines=train
     )[0]  # fmt: skip
-    mean = _on_grid(replace(made, maps=made.maps[~made.dead]), (maps.shape[1], maps.shape[2])).sum(0)
+    mean = _on_grid(made.some(~made.dead), (maps.shape[1], maps.shape[2])).sum(0)
     note = f"the teacher's mean map over {int((~made.dead).sum())} training images, each for the class it predicts"
     return np.broadcast_to(mean, maps.shape), alive, note
 

@@ -8,7 +8,6 @@ from typing import Any
 from pellucid.core.numbers import basis, full, with_interval
 from pellucid.core.records import ROLES, TWIN, Measurement, Verdict
 from pellucid.core.settings import MeasureSettings
-from pellucid.measures.maps import CONTROLS
 from pellucid.stats.paired import needed_units
 
 Found = dict[tuple[str, str, str], Measurement]
@@ -99,9 +98,9 @@ def _explanation(found: Found, n_classes: int) -> Verdict:
     method = "grad_cam" if "grad_cam" in methods else next(iter(methods), "")
     rule = _explanation_rule(found, _looks(found, method))
     if not methods:
-        explained = {model for _, model, by in found if by and by not in CONTROLS}
-        lacking = [role for role in ROLES if role not in explained]
-        why = f"no maps of {' and '.join(lacking)}" if lacking else "transfer was not measured"
+        there = {part for _, model, _ in found for part in model.replace(" ~ ", " - ").split(" - ")}
+        lacking = [f"no {role}" for role in ROLES if role not in there]
+        why = f"{' and '.join(lacking)} to compare with" if lacking else "transfer was not measured"
         return Verdict(question, "not judged", "none", why, (), rule, evidence)
     m = found["transferred", "student - base", method]
     gain = found.get(("transfer_gain", "student", method))

@@ -262,6 +262,7 @@ def _about(record: RunRecord, book: CaseBook) -> dict[str, Any]:
         "tables": tables,
         "who": WHO,
         "plain": N_PLAIN,
+        "n": len(book),
     }  # fmt: skip
 
 

@@ -99,6 +99,7 @@ class Experiment:
         place = out or Path(settings.run.out or f"runs/{name}")
         self.folder = RunFolder(place, _complete(_seen_from(place, self.settings)))
         self.stages: list[StageRecord] = []
+        self._before: dict[str, float] = {}  # seconds that a stage's parts took before this start
 
     def __enter__(self) -> Experiment:
         return self
@@ -194,7 +195,7 @@ class Experiment:
                 tap=asked.tap,
                 settings=asked.options,
                 baselines=self.data.train,
-                kept=partial(self._part_of_maps, rows),
+                part=partial(self._part_of_maps, rows),
             )
             panel = explain_layers({"student": self.student}, images[panel_rows])
             return maps, panel, {"rows": rows, "panel_rows": panel_rows}
@@ -203,9 +204,15 @@ class Experiment:
 
     def _part_of_maps(self, rows: np.ndarray, name: str, work: Callable[[], list[Explanation]]) -> list[Explanation]:
         n_images, n_classes = len(self.data.test), len(self.data.classes)
-        return self.folder.part(
-            "explain", self._explain_key, name, work,
-            read=lambda file: self.folder.read_maps(n_images, n_classes, name=file)[0],
+
+        def read(file: str) -> list[Explanation]:
+            maps, _, facts = self.folder.read_maps(n_images, n_classes, name=file)
+            if not maps or not np.array_equal(facts["rows"], rows):
+                raise ValueError(f"{file}: no maps of these images")
+            return maps
+
+        return self._part(
+            "explain", self._explain_key, name, work, read=read,
             write=lambda file, maps: self.folder.write_maps(maps, [], {"rows": rows}, name=file),
         )  # fmt: skip
 
@@ -227,15 +234,15 @@ class Experiment:
             return kept
 
         def part(name: str, work: Callable[[], Judgement]) -> Judgement:
-            place = self.folder.path
-            return self.folder.part(
+            place, n_images = self.folder.path, len(judged.images)
+            return self._part(
                 "measure", key, name, work,
-                read=lambda file: record.read_judgement(place / file),
+                read=lambda file: record.read_judgement(place / file, n_images),
                 write=lambda file, judgement: record.write_judgement(place / file, judgement),
             )  # fmt: skip
 
         return self._timed(
-            "measure", lambda: judge(judged, audit, kept=part), key=key, keep=lambda scores: record.write_scores(self.folder.path, scores)
+            "measure", lambda: judge(judged, audit, part=part), key=key, keep=lambda scores: record.write_scores(self.folder.path, scores)
         )
 
     def report(self) -> RunRecord:
@@ -335,6 +342,7 @@ class Experiment:
         done = self.folder.stage(name)
         kept = files.unless_damaged(read) if done is not None and done.key == key else None
         if done is not None and kept is not None:
+            self.folder.drop_parts(name)  # a kill just after the stage was recorded left them
             self.stages.append(StageRecord(name, key, done.seconds, True))
         return kept
 
@@ -344,7 +352,14 @@ class Experiment:
         found = work()
         if keep is not None:
             keep(*found) if isinstance(found, tuple) else keep(found)
-        self._record(StageRecord(name, key or self.data.key, time.perf_counter() - start, False))
+        seconds = time.perf_counter() - start + self._before.pop(name, 0.0)
+        self._record(StageRecord(name, key or self.data.key, seconds, False))
+        return found
+
+    def _part(self, stage: str, *given: Any, **how: Any) -> Any:
+        """Return a part of a stage (see :meth:`RunFolder.part`); what it took before a stop counts for the stage."""
+        found, seconds = self.folder.part(stage, *given, **how)
+        self._before[stage] = self._before.get(stage, 0.0) + seconds
         return found
 
     def _record(self, stage: StageRecord) -> None:

@@ -29,11 +29,10 @@ import numpy as np
 
 from pellucid.core import files
 from pellucid.core.errors import RunError, SettingError
-from pellucid.core.records import Explanation, StageRecord
+from pellucid.core.records import ARRAYS, Explanation, StageRecord
 from pellucid.core.settings import Settings, parse
 
 Part = TypeVar("Part")
-_ARRAYS = ("maps", "targets", "expected", "doubtful", "ids")  # of an explanation, kept as arrays beside its other fields
 _PLACES = {"out", "workspace", "title"}  # where a run lies doesn't make it another run
 
 
@@ -106,25 +105,32 @@ class RunFolder:
         """Record that a stage is done; only then does what it wrote count."""
         files.write_json(self.path / "stages" / f"{stage.name}.json", asdict(stage), kind="stage")
         self.log(stage.name, seconds=round(stage.seconds, 3), cached=stage.cached)
+        files.crash_point("parts")
+        self.drop_parts(stage.name)
 
-        for parts in self.path.glob(f"parts/{stage.name}-*"):
+    def drop_parts(self, stage: str) -> None:
+        """Remove what was kept of a stage before it was done."""
+        for parts in self.path.glob(f"parts/{stage}-*"):
             shutil.rmtree(parts, ignore_errors=True)
         with contextlib.suppress(OSError):
             (self.path / "parts").rmdir()
 
     def part(
         self, stage: str, key: str, name: str, work: Callable[[], Part], *, read: Callable[[str], Part], write: Callable[[str, Part], None]
-    ) -> Part:
+    ) -> tuple[Part, float]:
         """Return a part of a stage that takes long: what a stopped run left of it, or what `work` makes, kept until the stage is done.
 
-        `read` and `write` get the file's name in the folder.
+        `read` and `write` get the file's name in the folder. With it come the seconds that the part took before this start, 0 if it is new.
         """
-        file = f"parts/{stage}-{key}/{name}.npz"
-        found = files.unless_damaged(lambda: read(file))
-        if found is None:
-            found = work()
-            write(file, found)
-        return found
+        file, clock = (f"parts/{stage}-{key}/{name}.{kind}" for kind in ("npz", "json"))
+        found = files.unless_damaged(lambda: (read(file), float(files.read_json(self.path / clock)["seconds"])))
+        if found is not None:
+            return found
+        start = time.perf_counter()
+        made = work()
+        write(file, made)
+        files.write_json(self.path / clock, {"seconds": time.perf_counter() - start}, kind="part")
+        return made, 0.0
 
     def log(self, event: str, **facts: Any) -> None:
         """Add one line to the log."""
@@ -148,8 +154,8 @@ class RunFolder:
         arrays = dict(facts)
         for group, found in (("map", explanations), ("panel", panel)):
             for i, explanation in enumerate(found):
-                own = {name: getattr(explanation, name) for name in _ARRAYS}
-                about = {key: value for key, value in vars(explanation).items() if key not in _ARRAYS}
+                own = {name: getattr(explanation, name) for name in ARRAYS}
+                about = {key: value for key, value in vars(explanation).items() if key not in ARRAYS}
                 arrays |= {f"{group}.{i}.{name}": values for name, values in own.items() if values is not None}
                 arrays[f"{group}.{i}.about"] = np.array(json.dumps(about))
         files.write_npz(self.path / name, arrays, kind="maps" if name == "maps.npz" else "part")
@@ -167,7 +173,7 @@ class RunFolder:
             about["image_size"] = tuple(about["image_size"])
             if about.get("centres") is not None:
                 about["centres"] = tuple(map(tuple, about["centres"]))
-            found = Explanation(**{name: arrays.pop(f"{stem}.{name}", None) for name in _ARRAYS}, **about)
+            found = Explanation(**{name: arrays.pop(f"{stem}.{name}", None) for name in ARRAYS}, **about)
             if found.fault or ((found.targets < 0) | (found.targets >= n_classes)).any():
                 raise ValueError(f"{stem}: {found.fault or 'targets beyond the classes'}")
             groups[stem.split(".")[0]].append(found)

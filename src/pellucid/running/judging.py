@@ -85,15 +85,13 @@ def roles(models: list[str]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for number, text in enumerate(models):
-        role, named, path = text.rpartition("=")
-        if not named:
-            role = Path(path).stem
+        role, named, path = text.partition("=")
+        if not named or "/" in role:  # a folder may have a "=" in its name, as those of a sweep do
+            role, path = Path(text).stem, text
             if len(models) > 1 and number in (0, len(models) - 1):
                 role = ROLES[0] if number == 0 else ROLES[-1]
             elif len(models) == 1:
                 role = ROLES[-1]
-        if "/" in role:
-            raise SettingError(f"--models {text}: a network's name can't hold \"/\".", setting="models")
         if role in found:
             raise SettingError(f"--models {text}: there is a {role} already. Give each its own: NAME=FILE.", setting="models")
         found[role] = Path(path)

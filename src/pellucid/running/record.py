@@ -24,7 +24,7 @@ from pellucid.models.saved import Network
 
 CONTACT, THUMBNAIL = 8, 64
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "pellucid")
-_MEASUREMENTS = "measurements"  # beside the values per image, whose names hold a role
+_MEASUREMENTS = ".measurements"  # beside the values per image, of which none is called so
 OPTIONAL = ("captum", "scikit-image")  # of an extra
 VERSIONS = {"explain": 4, "measure": 7}  # of stages: raise by hand when a stage's results change
 
@@ -180,11 +180,13 @@ def write_judgement(path: Path, judgement: Judgement) -> None:
     files.write_npz(path, {**judgement.per_image, _MEASUREMENTS: measurements}, kind="part")
 
 
-def read_judgement(path: Path) -> Judgement:
-    """Return what :func:`write_judgement` kept."""
+def read_judgement(path: Path, n_images: int) -> Judgement:
+    """Return what :func:`write_judgement` kept of so many test images; a ValueError where it can't be."""
     with np.load(path, allow_pickle=False) as content:
         arrays = dict(content)
     measurements = [Measurement.from_json(entry) for entry in json.loads(str(arrays.pop(_MEASUREMENTS)))]
+    if any(values.shape[:1] != (n_images,) for values in arrays.values()):
+        raise ValueError(f"{path}: not one value for each image")
     return Judgement(measurements, arrays)
 
 

@@ -235,7 +235,7 @@ def _check_records(networks: dict[str, Network], images: Subset, explanations: l
 
 def _rows_of(explanation: Explanation, images: Subset) -> np.ndarray:
     """Return which images were explained: those of the names that the explanation carries, all where it carries none."""
-    if explanation.ids is None:
+    if explanation.ids is None or explanation.ids.tolist() == images.ids:
         return np.arange(len(images))
     place = {name: row for row, name in enumerate(images.ids)}
     if unknown := [name for name in explanation.ids.tolist() if name not in place]:
@@ -307,13 +307,13 @@ def _of_measures(asked: MeasureSettings) -> dict[str, dict[str, Any]]:
 
 
 def judge(
-    judged: Judged, audit: dict[str, Any], *, kept: Callable[[str, Callable[[], Judgement]], Judgement] = lambda name, work: work()
+    judged: Judged, audit: dict[str, Any], *, part: Callable[[str, Callable[[], Judgement]], Judgement] = lambda name, work: work()
 ) -> Scores:
-    """Run the measures that the settings name, and reach the verdicts; `kept` is asked for each measure's judgement, which `work()` makes."""
+    """Run the measures that the settings name, and reach the verdicts; `part` is asked for each measure's judgement, which `work()` makes."""
     measurements: list[Measurement] = []
     per_image: dict[str, np.ndarray] = {}
     for name, options in _of_measures(judged.settings).items():
-        found = kept(name, partial(registry.get("measures", name), judged, **options))
+        found = part(name, partial(registry.get("measures", name), judged, **options))
         measurements += found.measurements
         per_image |= found.per_image
     return Scores(measurements, reach_verdicts(measurements, audit, settings=judged.settings), per_image, judged, audit)
@@ -345,13 +345,16 @@ def report(
     Raises
     ------
     SettingError
-        `scores` are none.
+        `scores` are none, or the maps aren't of the images that were measured.
     StorageError
         The report can't be written.
     """
     if not isinstance(scores, Scores):
         raise SettingError(f"scores must be what measure(...) gives; given is {type(scores).__name__}.", setting="scores")
     judged = scores.judged
+    if maps:
+        _check_records(judged.networks, judged.images, maps)
+        _check_rows(judged.images, maps, judged.rows)
     found = record.assemble(
         title=title or judged.images.dataset.name,
         command=command(),

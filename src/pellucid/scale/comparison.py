@@ -12,7 +12,7 @@ import numpy as np
 
 from pellucid.core import files
 from pellucid.core.errors import RunError
-from pellucid.core.records import Explanation, Measurement
+from pellucid.core.records import Measurement
 from pellucid.measures.transfer import alike
 from pellucid.running.folder import RunFolder, open_run
 from pellucid.scale.summary import Outputs, Pool, read_outputs
@@ -137,14 +137,10 @@ def _alike(pool: Pool, first: RunFolder, second: RunFolder, role: str, order: np
         if other is not None and rows:
             in_a, in_b = np.array([i for i, _ in rows]), np.array([place[int(order[row])] for _, row in rows])
             values = np.full(len(pool.ids), np.nan)
-            values[[row for _, row in rows]] = alike(_some(one, in_a), _some(other, in_b))
+            values[[row for _, row in rows]] = alike(one.some(in_a), other.some(in_b))
             found.append(pool.mean(Measurement("similarity", None, model="A ~ B", by=one.method), values, []))
     if not found:
         used = [", ".join(e.method for e in maps if e.model == role) or "none" for maps in (maps_a, maps_b)]
         reason = f"undefined: no method explained the same images in both runs (A: {used[0]}; B: {used[1]})"
         return [Measurement("similarity", None, unit=pool.unit, model="A ~ B", reason=reason)]
     return found
-
-
-def _some(explanation: Explanation, which: np.ndarray) -> Explanation:
-    return replace(explanation, maps=explanation.maps[which], targets=explanation.targets[which])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -73,12 +73,11 @@ def drawn_shape(explanation: Explanation) -> tuple[int, int]:
 
 def drawn(explanation: Explanation, row: int, most: int = LARGEST_SIDE) -> np.ndarray | None:
     """Return one map as it is drawn, cut evenly: float [h, w] in multiples of its own mean, at most `most` cells a side; None if it is dead."""
-    one = explanation.maps[row : row + 1]
-    if replace(explanation, maps=one).dead[0]:
+    one = explanation.some(slice(row, row + 1))
+    if one.dead[0]:
         return None
-    if (finer := drawn_shape(explanation)) != one.shape[1:]:
-        one = to_size(one, finer, explanation.centres)
-    return relative(pooled(one[0], most))
+    single = one.maps if (finer := drawn_shape(one)) == one.maps.shape[1:] else to_size(one.maps, finer, one.centres)
+    return relative(pooled(single[0], most))
 
 
 def common_scale(maps: Sequence[np.ndarray], *, signed: bool) -> Scale:

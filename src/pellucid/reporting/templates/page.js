@@ -126,6 +126,8 @@
   let order = cases, shown = few;
 
   function arrange() {
+    const named = about.methods[method() || about.lead];
+    if (named) $("sort").options[0].textContent = `disagreement of ${named.name} maps${method() && cases.length < about.n ? ", of the cases held here" : ""}`;
     const by = $("sort").value, kind = $("class").value, who = $("who").value;
     order = cases.filter((c) => (kind === "" || c.y === Number(kind)) && (who === "" || c.who === who));
     order.sort(by === "name" ? (a, b) => a.id.localeCompare(b.id, undefined, { numeric: true }) || a.i - b.i : (a, b) => (keys[by](a) === keys[by](b) ? a.i - b.i : keys[by](a) - keys[by](b)));
@@ -144,12 +146,7 @@
     $("more").hidden = now.length >= order.length;
   }
 
-  for (const id of ["sort", "class", "who"]) $(id).addEventListener("change", () => { shown = few; arrange(); });
-  $("method")?.addEventListener("change", () => {
-    $("sort").options[0].textContent = `disagreement of ${about.methods[method() || about.lead].name} maps`;
-    shown = few;
-    arrange();
-  });
+  for (const id of ["sort", "class", "who", "method"]) $(id)?.addEventListener("change", () => { shown = few; arrange(); });
   $("more").addEventListener("click", () => {
     const first = order[shown];
     shown += about.plain;
