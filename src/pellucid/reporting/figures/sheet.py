@@ -56,9 +56,10 @@ def draw(explanations: Sequence[Explanation], images: Subset | Tensor, *, to: Pa
 
     Examples
     --------
+    >>> import pellucid as pl
     >>> images = torch.rand(2, 3, 224, 224)
-    >>> draw(explain(timm.create_model("resnet18"), images), images, to="maps.png")
-    PosixPath('maps.png')
+    >>> pl.draw(pl.explain(timm.create_model("resnet18"), images), images, to="maps.png").name
+    'maps.png'
     """
     to = Path(to)
     files.check_writable(to)
