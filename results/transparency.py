@@ -137,7 +137,7 @@ def page() -> str:
         "# Transparency by distillation on real images: DenseNet121 to a five-layer CNN",
         INTRODUCTION,
         "## Answers",
-        "Is the student **as right** as its teacher, and better than without one?",
+        "Is the student **as right** as its teacher (kept: surely less than 0.02 below it), and better than without one?",
         as_right(there),
         "Is the student **easier to explain**? Each answer from its interval alone; fidelity at 20 % area beyond what a random map gets in the same network, student minus teacher; time, teacher over "
         "student; localisation (pointing game), student minus teacher.",
@@ -178,7 +178,11 @@ def kept_or_not(m: Measurement) -> str:
         return "not judged"
     if m.model == "student - base":
         return "distillation helped" if m.low > 0 else "distillation hurt" if m.high < 0 else "not distinguishable"
-    return "kept" if m.low > -0.02 else "lost" if m.high < -0.02 else "not distinguishable"
+    if m.low > -0.02:
+        return "kept"
+    if m.high < 0:
+        return "lost" if m.high < -0.02 else "lower, but perhaps by less than 0.02"
+    return "not distinguishable"
 
 
 def easier(there: dict[str, str]) -> str:
