@@ -17,7 +17,7 @@ from pellucid.core import files
 from pellucid.core.errors import listing
 from pellucid.core.numbers import basis, decimals, full, undefined, with_interval
 from pellucid.core.records import Measurement
-from pellucid.core.settings import in_words
+from pellucid.core.settings import MeasureSettings, in_words
 from pellucid.reporting.easier import verdict
 
 SETS = {
@@ -52,6 +52,7 @@ PREDICTION = ("balanced_accuracy", "accuracy", "macro_f1", "auc")
 COST = ("parameters", "multiply_adds", "file_size", "latency_p50")
 FIDELITY = ("mask_fidelity", "mask_fidelity_top20", "mask_fidelity_gain", "mask_fidelity_area", "met")
 CONTROLS = ("random_smooth", "centre_prior")
+MARGIN = MeasureSettings().margin
 LOST = 0.05  # what the paper's student loses on eye disease: balanced accuracy below its teacher's
 LIKE = 0.05  # two methods count as alike in fidelity where the interval of their difference lies within this
 FILE = "transparency_{}.json"
@@ -137,7 +138,7 @@ def page() -> str:
         "# Transparency by distillation on real images: DenseNet121 to a five-layer CNN",
         INTRODUCTION,
         "## Answers",
-        "Is the student **as right** as its teacher (kept: surely less than 0.02 below it), and better than without one?",
+        f"Is the student **as right** as its teacher (kept: surely less than {MARGIN:g} below it), and better than without one?",
         as_right(there),
         "Is the student **easier to explain**? Each answer from its interval alone; fidelity at 20 % area beyond what a random map gets in the same network, student minus teacher; time, teacher over "
         "student; localisation (pointing game), student minus teacher.",
@@ -178,10 +179,10 @@ def kept_or_not(m: Measurement) -> str:
         return "not judged"
     if m.model == "student - base":
         return "distillation helped" if m.low > 0 else "distillation hurt" if m.high < 0 else "not distinguishable"
-    if m.low > -0.02:
+    if m.low > -MARGIN:
         return "kept"
     if m.high < 0:
-        return "lost" if m.high < -0.02 else "lower, but perhaps by less than 0.02"
+        return "lost" if m.high < -MARGIN else f"lower, but perhaps by less than {MARGIN:g}"
     return "not distinguishable"
 
 

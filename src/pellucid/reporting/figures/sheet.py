@@ -64,6 +64,7 @@ def draw(explanations: Sequence[Explanation], images: Subset | Tensor, *, to: Pa
     to = Path(to)
     files.check_writable(to)
     _check(explanations, images, to)
+    explanations = [_of_these(e, images) for e in explanations]
     methods = list(dict.fromkeys(e.method for e in explanations))
     n_columns = max(len(_of(explanations, method)) for method in methods)
     n_rows = len(images) * len(methods)
@@ -102,7 +103,7 @@ def _draw_row(
     axes: Sequence[Axes], shown: list[Explanation], images: Subset | Tensor, i: int, picture: np.ndarray, mask: np.ndarray | None
 ) -> None:
     """Draw one method's maps of one image, and their scale at the end."""
-    ready = [maps.drawn(e, _row_of(e, images, i)) for e in shown]
+    ready = [maps.drawn(e, i) for e in shown]
     scale = maps.common_scale([single for single in ready if single is not None], signed=any(e.signed for e in shown))
     height, width = picture.shape[:2]
     last: Any = None
@@ -125,7 +126,7 @@ def _draw_row(
 
 def _title(explanation: Explanation, images: Subset | Tensor, i: int) -> str:
     """Say whose map it is, by which method, where it was read, and for which class."""
-    target = int(explanation.targets[_row_of(explanation, images, i)])
+    target = int(explanation.targets[i])
     classes = images.classes if isinstance(images, Subset) else ()
     name = classes[target] if 0 <= target < len(classes) else f"class {target}"
     where = " ".join(filter(None, (explanation.layer, maps.drawn_text(explanation.maps.shape))))
@@ -168,11 +169,19 @@ def _no_signal(width: int, height: int) -> Any:
     return Rectangle((0, 0), width, height, facecolor="#e2e2e2", edgecolor="#969696", hatch="////", linewidth=0)
 
 
-def _row_of(explanation: Explanation, images: Subset | Tensor, i: int) -> int:
-    """Return which of the maps is that of an image."""
+def _of_these(explanation: Explanation, images: Subset | Tensor) -> Explanation:
+    """Return the explanation of these images, in their order; a SettingError where it isn't of them."""
     if isinstance(images, Subset) and explanation.ids is not None:
-        return explanation.ids.tolist().index(images.ids[i])
-    return i
+        place = {name: row for row, name in enumerate(explanation.ids.tolist())}
+        if others := [name for name in images.ids if name not in place]:
+            raise SettingError(f"{len(others):,} of the images weren't explained, e.g. {others[0]}.", setting="images")
+        return explanation.some(np.array([place[name] for name in images.ids], np.int64))
+    if len(explanation.maps) != len(images):
+        raise SettingError(
+            f"{explanation.method} of {explanation.model} has {len(explanation.maps):,} maps, and there are {len(images):,} images.",
+            setting="images",
+        )
+    return explanation
 
 
 def _check(explanations: Sequence[Explanation], images: Subset | Tensor, to: Path) -> None:
@@ -187,11 +196,3 @@ def _check(explanations: Sequence[Explanation], images: Subset | Tensor, to: Pat
         )
     if not len(images):
         raise SettingError("there are no images to draw.", setting="images")
-    for one in explanations:
-        if isinstance(images, Subset) and one.ids is not None:
-            if others := set(images.ids) - set(one.ids.tolist()):
-                raise SettingError(f"{len(others):,} of the images weren't explained, e.g. {min(others)}.", setting="images")
-        elif len(one.maps) != len(images):
-            raise SettingError(
-                f"{one.method} of {one.model} has {len(one.maps):,} maps, and there are {len(images):,} images.", setting="images"
-            )
