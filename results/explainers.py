@@ -10,7 +10,7 @@ import json
 import sys
 
 import numpy as np
-from foundation import HERE, keep, table
+from foundation import HERE, keep, markdown, table
 
 from pellucid.core import files
 from pellucid.core.errors import listing
@@ -227,9 +227,8 @@ def trust(name: str) -> str:
         judge for judge in JUDGES if any(not answers[judge, role].startswith("not judged") for answers in said.values() for role in ROLES)
     ]
     heads = [f"{judge} ({role})" for judge in JUDGES for role in ROLES]
-    lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    lines += [f"| {method} | " + " | ".join(answers.values()) + " |" for method, answers in said.items()]
-    return "\n\n".join([f"**{RUNS[name][0]}.** {_in_words(said, judged)}", "\n".join(lines)])
+    table_ = markdown(("method", *heads), [(method, *answers.values()) for method, answers in said.items()])
+    return f"**{RUNS[name][0]}.** {_in_words(said, judged)}\n\n{table_}"
 
 
 def _in_words(said: dict[str, dict[tuple[str, str], str]], judged: list[str]) -> str:
@@ -278,11 +277,11 @@ def run_part(name: str) -> list[str]:
         f"{_judged_on(found)}. {HOW_TO_READ if name == 'quick' else cascaded()}"
     )
     for role in ROLES:
-        lines = [f"**{role}**", "", "| method | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
+        rows = []
         for method in [*methods(found), *CONTROLS]:
             cells = [find(found, figure, role, method) or find(found, figure, "", method) for figure in FIGURES]
-            lines.append(f"| {method} | " + " | ".join("" if m is None else with_interval(m) for m in cells) + " |")
-        parts.append("\n".join(lines))
+            rows.append((method, *("" if m is None else with_interval(m) for m in cells)))
+        parts += [f"**{role}**", markdown(("method", *FIGURES), rows)]
     return [*parts, "**From teacher to student**, by the maps of each method:", transferred(found)]
 
 
@@ -317,11 +316,8 @@ def transferred(found: list[Measurement]) -> str:
         ]
     used = [k for k in range(len(columns)) if any(cells[k] for cells in rows.values())]
     heads = [list(columns)[k] for k in used]
-    lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(used) + 1) + "|"]
-    for method, cells in rows.items():
-        shown = ["" if (m := cells[k]) is None else with_interval(m) if m.value is not None else undefined(m) for k in used]
-        lines.append(f"| {method} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+    shown = [(method, *("" if cells[k] is None else with_interval(cells[k]) for k in used)) for method, cells in rows.items()]
+    return markdown(("method", *heads), shown)
 
 
 def placed() -> list[str]:
@@ -329,12 +325,16 @@ def placed() -> list[str]:
     content = kept("centres")
     if content is None:
         return []
-    lines = ["| network | method | drawn where cells look | drawn as cut evenly | difference |", "|---|---|---|---|---|"]
+    rows = []
     for row in content["rows"]:
         cells = [_between(row[name], signed=name == "difference") for name in ("placed", "even", "difference")]
-        lines.append(f"| {row['role']} | {row['method']} | {' | '.join(cells)} |")
+        rows.append((row["role"], row["method"], *cells))
     first = content["rows"][0]
-    return ["## Where the cells of a map look", f"{PLACED} {basis(first['n'], first['units'], first['unit'])}.", "\n".join(lines)]
+    return [
+        "## Where the cells of a map look",
+        f"{PLACED} {basis(first['n'], first['units'], first['unit'])}.",
+        markdown(("network", "method", "drawn where cells look", "drawn as cut evenly", "difference"), rows),
+    ]
 
 
 def _between(figure: list[float], *, signed: bool) -> str:
@@ -354,18 +354,13 @@ def shortcut() -> list[str]:
         "peak on the mark": ("both", "peak_on_mark", "base", "student", "grad_cam"),
     }  # fmt: skip
     ways = [way for way in cases if way != "without"]
-    lines = [
-        "| | " + " | ".join(f"{way}: mark told nothing | {way}: mark told the class" for way in ways) + " |",
-        "|---" * (2 * len(ways) + 1) + "|",
-    ]
+    lines = []
     for head, (part, name, *roles, by) in rows.items():
         cells = [_of(cases[way][part], name, role, by) for way in ways for role in roles]
-        lines.append(f"| {head} | " + " | ".join(f"{with_interval(m)}, {basis(m.n_images, m.n_units, m.unit)}" for m in cells) + " |")
+        lines.append((head, *(f"{with_interval(m)}, {basis(m.n_images, m.n_units, m.unit)}" for m in cells)))
     dropped = "cross_deletion_difference", "student by teacher - student", "grad_cam"
     cells = [_of(cases[way][part], *dropped) for way in ways for part in ("knowing", "both")]
-    lines.append(
-        "| drop by the teacher's map minus drop by its own | " + " | ".join(f"{with_interval(m)}, {m.reason}" for m in cells) + " |"
-    )
+    lines.append(("drop by the teacher's map minus drop by its own", *(f"{with_interval(m)}, {m.reason}" for m in cells)))
     apart = [
         f"{way} {with_interval(m)} ({m.reason})"
         for way in ways
@@ -376,7 +371,7 @@ def shortcut() -> list[str]:
     return [
         "## A planted shortcut",
         SHORTCUT,
-        "\n".join(lines),
+        markdown(("", *(f"{way}: mark told {what}" for way in ways for what in ("nothing", "the class"))), lines),
         f"Pointing game on the same images, the student that could learn the mark minus the one that could not: {'; '.join(apart)}.",
         f"Where there is no mark at all, a trained teacher's Grad-CAM hits the lesion more often than maps that know nothing: {beyond} "
         f"({basis(teacher[0].n_images, teacher[0].n_units, teacher[0].unit)}).",
@@ -392,21 +387,30 @@ def approximations() -> list[str]:
     content = kept("approximations")
     if content is None:
         return []
-    lines = [
-        "| Score-CAM | network | rank correlation with the exact form | largest difference, each map over its own maximum "
-        "| largest difference of raw maps over the exact form's maximum | times as fast |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in content["rows"]:
-        lines.append(
-            f"| {row['way']} | {row['role']} | {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] | {row['scaled']:.2g} | {row['raw']:.2g} | "
-            f"{row['exact_seconds'] / row['seconds']:.1f} |"
+    heads = (
+        "Score-CAM",
+        "network",
+        "rank correlation with the exact form",
+        "largest difference, each map over its own maximum",
+        "largest difference of raw maps over the exact form's maximum",
+        "times as fast",
+    )
+    rows = [
+        (
+            row["way"],
+            row["role"],
+            f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+            f"{row['scaled']:.2g}",
+            f"{row['raw']:.2g}",
+            f"{row['exact_seconds'] / row['seconds']:.1f}",
         )
+        for row in content["rows"]
+    ]
     first = content["rows"][0]
     return [
         "## Score-CAM's approximations and variants",
         f"{APPROXIMATED} {basis(first['n'], first['units'], first['unit'])}.",
-        "\n".join(lines),
+        markdown(heads, rows),
     ]
 
 

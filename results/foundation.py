@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pellucid.core import files
@@ -130,11 +131,17 @@ def table(found: list[Measurement], names: tuple[str, ...], models: tuple[str, .
     """Return a Markdown table: one row per network, one column per measure, each figure with its interval."""
     columns = {name: {m.model: m for m in found if m.name == name} for name in names}
     columns = {name: cells for name, cells in columns.items() if any(model in cells for model in models)}
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for model in models:
-        cells = [with_interval(by[model], places(list(by.values()))) if model in by else "" for by in columns.values()]
-        lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = [
+        (model, *(with_interval(by[model], places(list(by.values()))) if model in by else "" for by in columns.values()))
+        for model in models
+    ]
+    return markdown(("", *columns), rows)
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
 
 
 def places(column: list[Measurement]) -> int:

@@ -11,7 +11,7 @@ import shutil
 import sys
 
 import numpy as np
-from foundation import HERE, RECIPES, keep, places, table
+from foundation import HERE, RECIPES, keep, markdown, places, table
 
 from pellucid.core import files
 from pellucid.core.errors import listing
@@ -19,6 +19,7 @@ from pellucid.core.numbers import basis, decimals, full, undefined, with_interva
 from pellucid.core.records import Measurement
 from pellucid.core.settings import MeasureSettings, in_words
 from pellucid.reporting.easier import verdict
+from pellucid.reporting.sections import in_unit_with_interval
 
 SETS = {
     "brain": "Brain tumours (MRI, `brain_tumor_mri`)",
@@ -50,7 +51,7 @@ ROLES = ("teacher", "base", "student")
 DIFFERENCES = ("student - teacher", "student - base", "base - teacher")
 PREDICTION = ("balanced_accuracy", "accuracy", "macro_f1", "auc")
 COST = ("parameters", "multiply_adds", "file_size", "latency_p50")
-FIDELITY = ("mask_fidelity", "mask_fidelity_top20", "mask_fidelity_gain", "mask_fidelity_area", "met")
+FIDELITY = ("mask_fidelity", "mask_fidelity_top20", "mask_fidelity_gain", "mask_fidelity_area")
 CONTROLS = ("random_smooth", "centre_prior")
 MARGIN = MeasureSettings().margin
 LOST = 0.05  # what the paper's student loses on eye disease: balanced accuracy below its teacher's
@@ -153,13 +154,13 @@ def page() -> str:
 
 
 def as_right(there: dict[str, str]) -> str:
-    lines = ["| | teacher | student - teacher | student - base | rests on |", "|---|---|---|---|---|"]
+    rows = []
     for name, title in there.items():
         pair = [find(best(name), "balanced_accuracy_difference", model) for model in DIFFERENCES[:2]]
         cells = [f"{with_interval(m)}, {kept_or_not(m)}" if m else "" for m in pair]
         learnt, unsure = teacher_learnt(name)
-        lines.append(f"| {title} | {learnt} | {unsure or cells[0]} | {cells[1]} | {rests(pair[0])} |")
-    return "\n".join(lines)
+        rows.append((title, learnt, unsure or cells[0], cells[1], rests(pair[0])))
+    return markdown(("", "teacher", *DIFFERENCES[:2], "rests on"), rows)
 
 
 def teacher_learnt(name: str) -> tuple[str, str]:
@@ -188,7 +189,7 @@ def kept_or_not(m: Measurement) -> str:
 
 def easier(there: dict[str, str]) -> str:
     """Return the answer for each data set and method."""
-    lines = ["| | method | fidelity | time | localisation |", "|---|---|---|---|---|"]
+    rows = []
     sources = {title: best(name) for name, title in there.items()}
     sources |= {f"{title}, 100 images": on_test(f"{name}_shap") for name, title in there.items() if kept(f"{name}_shap")}
     if kept("phantom"):
@@ -202,8 +203,8 @@ def easier(there: dict[str, str]) -> str:
             time = find(found, "met_ratio", "teacher / student", method)
             place = find(found, "pointing_game_difference", "student - teacher", method)
             cells = [answered(fidelity, 0.0), answered(time, 1.0), answered(place, 0.0, absent="not judged: no masks")]
-            lines.append(f"| {title} | {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            rows.append((title, method, *cells))
+    return markdown(("", "method", "fidelity", "time", "localisation"), rows)
 
 
 def answered(m: Measurement | None, neutral: float, *, absent: str = "not measured") -> str:
@@ -215,29 +216,21 @@ def answered(m: Measurement | None, neutral: float, *, absent: str = "not measur
 
 def claims() -> str:
     """Judge the paper's claims on what was run."""
-    lines = [
-        "| claim | judged | on what |",
-        "|---|---|---|",
-        *keeps_f1(),
-        *fast_at_like_fidelity(),
-        *loses_on_eye(),
-        *temperature_matters(),
-    ]
-    return "\n".join(lines)
+    return markdown(("claim", "judged", "on what"), [*keeps_f1(), *fast_at_like_fidelity(), *loses_on_eye(), *temperature_matters()])
 
 
-def keeps_f1() -> list[str]:
-    lines = []
+def keeps_f1() -> list[tuple[str, str, str]]:
+    rows = []
     for name in SETS:
         m = find(best(name), "macro_f1")
         if m is not None and m.low is not None:
             said = "held" if m.low > 0.94 else "not held" if m.high < 0.94 else "not distinguishable"
-            lines.append(f"| A1: the student keeps macro F1 above 0.94 ({name}) | {said}: {with_interval(m)} | {rests(m)} |")
-    return lines
+            rows.append((f"A1: the student keeps macro F1 above 0.94 ({name})", f"{said}: {with_interval(m)}", rests(m)))
+    return rows
 
 
-def fast_at_like_fidelity() -> list[str]:
-    lines = []
+def fast_at_like_fidelity() -> list[tuple[str, str, str]]:
+    rows = []
     for name in SETS:
         found = on_test(f"{name}_shap")
         for other in ("gradient_shap", "kernel_shap", "grad_cam"):
@@ -246,11 +239,10 @@ def fast_at_like_fidelity() -> list[str]:
             if ratio is None or gap is None or ratio.low is None or gap.low is None:
                 continue
             fast = "at least 4 times" if ratio.low >= 4 else "not 4 times" if ratio.high < 4 else "perhaps 4 times"
-            lines.append(
-                f"| A2: average maps are 4 times as fast as {other}, at like fidelity ({name}) | {fast} ({with_interval(ratio)}); fidelity at 20 % "
-                f"area {like(gap)} ({with_interval(gap)}) | {rests(gap)}; times: {rests(ratio)} |"
-            )
-    return lines
+            claim = f"A2: average maps are 4 times as fast as {other}, at like fidelity ({name})"
+            said = f"{fast} ({with_interval(ratio)}); fidelity at 20 % area {like(gap)} ({with_interval(gap)})"
+            rows.append((claim, said, f"{rests(gap)}; times: {rests(ratio)}"))
+    return rows
 
 
 def like(m: Measurement) -> str:
@@ -260,7 +252,7 @@ def like(m: Measurement) -> str:
     return "lower" if m.high < 0 else "higher" if m.low > 0 else "not distinguishable"
 
 
-def loses_on_eye() -> list[str]:
+def loses_on_eye() -> list[tuple[str, str, str]]:
     m = find(best("eye"), "balanced_accuracy_difference", "student - teacher")
     if m is None or m.low is None:
         return []
@@ -270,10 +262,10 @@ def loses_on_eye() -> list[str]:
         said = "not held: it loses less, if at all" if m.high >= 0 else "not held: it loses, but less"
     else:
         said = "held: it loses, and 5 points lie inside the interval" if m.high < 0 else "not distinguishable"
-    return [f"| A3: on eye disease the shallow student loses about 5 points | {said}: {with_interval(m)} | {rests(m)} |"]
+    return [("A3: on eye disease the shallow student loses about 5 points", f"{said}: {with_interval(m)}", rests(m))]
 
 
-def temperature_matters() -> list[str]:
+def temperature_matters() -> list[tuple[str, str, str]]:
     content = kept("temperature")
     found = [find(figures(content, row), "balanced_accuracy") for row in range(len(content["rows"]))] if content else []
     values = [m for m in found if m is not None and m.low is not None]
@@ -282,7 +274,7 @@ def temperature_matters() -> list[str]:
     apart = max(m.low for m in values) > min(m.high for m in values)
     said = "held: the intervals of two temperatures lie apart" if apart else "not distinguishable: all intervals overlap"
     span = f"{min(m.value for m in values):.3f} to {max(m.value for m in values):.3f} over {len(values)} temperatures, one training each"
-    return [f"| A4: temperature matters on eye disease | {said}; validation {span} | {rests(values[0])} |"]
+    return [("A4: temperature matters on eye disease", f"{said}; validation {span}", rests(values[0]))]
 
 
 def rests(m: Measurement | None) -> str:
@@ -336,55 +328,78 @@ def grid_table(content: dict) -> str:
     alphas, temperatures = content["axes"]["distill.alpha"], content["axes"]["distill.temperature"]
     cells = {tuple(row["values"].values()): find(figures(content, i), "balanced_accuracy") for i, row in enumerate(content["rows"])}
     n = decimals([m for m in cells.values() if m is not None])
-    lines = ["| | " + " | ".join(f"T {t}" for t in temperatures) + " |", "|---" * (len(temperatures) + 1) + "|"]
-    lines += [f"| alpha {a} | " + " | ".join(with_interval(cells[a, t], n) for t in temperatures) + " |" for a in alphas]
+    grid = markdown(
+        ("", *(f"T {t}" for t in temperatures)),
+        [(f"alpha {a}", *(with_interval(cells[a, t], n) for t in temperatures)) for a in alphas],
+    )
     beside = [find([m for m in figures(content, 0) if m.split == "val"], "balanced_accuracy", role) for role in ("teacher", "base")]
-    return "\n".join(lines) + "\n\nBeside it: " + ", ".join(f"{m.model} {full(m)}" for m in beside if m) + "."
+    return f"{grid}\n\nBeside it: " + ", ".join(f"{m.model} {full(m)}" for m in beside if m) + "."
 
 
 def fidelity(found: list[Measurement]) -> list[str]:
-    """Return one row for each method and network: fidelity, area, time, and localisation where there are masks."""
+    """Return two tables: for each method and network its fidelity, area and localisation, and for each method the time of one map."""
     methods = dict.fromkeys(m.by for m in found if m.name == "mask_fidelity")
     columns = [name for name in (*FIDELITY, "pointing_game", "iou") if any(m.name == name and m.value is not None for m in found)]
     n = {name: places([m for m in found if m.name == name]) for name in columns}
-    heads = [f"{name} (s)" if name == "met" else name for name in columns]
-    lines = ["| method | network | " + " | ".join(heads) + " |", "|---" * (len(columns) + 2) + "|"]
+    rows = []
     for method in methods:
         for role in ROLES:
             cells = [find(found, name, role, method) or find(found, name, "", method) for name in columns]
-            lines.append(f"| {method} | {role} | " + " | ".join(with_interval(m, n[m.name]) if m else "" for m in cells) + " |")
-    every = [f"{role} {with_interval(m)} s" for role in ROLES if (m := find(found, "met", role, "average_feature_maps"))]
-    ratios = [f"{m.model}, {m.by}: {with_interval(m)}" for m in found if m.name == "met_ratio"]
-    return ["\n".join(lines), f"Maps of every layer from one forward: {', '.join(every)}. Ratios of times: {'; '.join(ratios)}."]
+            rows.append((method, role, *(with_interval(m, n[m.name]) if m else "" for m in cells)))
+    return [markdown(("method", "network", *columns), rows), times(found)]
+
+
+def times(found: list[Measurement]) -> str:
+    """Return how long one map takes (MET) in each network, teacher over student, and in the student against the average map."""
+    rows = []
+    for method in dict.fromkeys(m.by for m in found if m.name == "met"):
+        cells = [find(found, "met", role, method) for role in ROLES]
+        ratios = [
+            find(found, "met_ratio", "teacher / student", method),
+            find(found, "met_ratio", "student", f"{method} / average_feature_map"),
+        ]
+        rows.append((method, *(in_unit_with_interval(m) for m in cells), *(with_interval(m) if m else "" for m in ratios)))
+    return "Time of one map; average_feature_maps are those of every layer from one forward:\n\n" + markdown(
+        ("method", *ROLES, "teacher / student", "student, against average_feature_map"), rows
+    )
 
 
 def by_class(content: dict) -> list[str]:
     """Return mask-fidelity of the student by class and method."""
     found = [m for m in figures(content) if m.name == "mask_fidelity" and m.model in ("teacher", "student")]
     methods, classes = dict.fromkeys(m.by for m in found), dict.fromkeys(m.stratum for m in found)
-    lines = ["| class | network | " + " | ".join(methods) + " |", "|---" * (len(methods) + 2) + "|"]
+    rows = []
     for stratum in classes:
         for role in ("teacher", "student"):
             cells = [next((m for m in found if (m.model, m.by, m.stratum) == (role, by, stratum)), None) for by in methods]
-            lines.append(f"| {stratum} | {role} | " + " | ".join(with_interval(m) if m else "" for m in cells) + " |")
-    return ["Mask-fidelity by class:", "\n".join(lines)]
+            rows.append((stratum, role, *(with_interval(m) if m else "" for m in cells)))
+    return ["Mask-fidelity by class:", markdown(("class", "network", *methods), rows)]
 
 
 def gaps(found: list[Measurement]) -> str:
-    said = [
-        f"{m.by} of the {m.model}: {with_interval(m)}{f' ({m.reason})' if m.reason else ''}" for m in found if m.name == "completeness_gap"
+    """Return SHAP's completeness gap for each method and network."""
+    gap = [m for m in found if m.name == "completeness_gap"]
+    rows = [
+        (method, *(f"{with_interval(m)}, {left_out(m)}" if (m := find(gap, "completeness_gap", role, method)) else "" for role in ROLES))
+        for method in dict.fromkeys(m.by for m in gap)
     ]
-    return f"Completeness gap of SHAP (median share by which a map misses what it should add up to): {'; '.join(said)}."
+    return (
+        "Completeness gap of SHAP: the share by which a map misses what it should add up to, median over images "
+        "(without those whose difference to explain is below a tenth of its median):\n\n" + markdown(("method", *ROLES), rows)
+    )
+
+
+def left_out(m: Measurement) -> str:
+    return m.reason.partition("; ")[2].partition(":")[0]
 
 
 def tests(found: list[Measurement]) -> str:
+    """Return the student's methods against each other."""
     pairs = [
         m for m in found if m.name == "mask_fidelity_top20_difference" and m.model == "student" and not any(c in m.by for c in CONTROLS)
     ]
-    return (
-        "Student, fidelity at 20 % area, method against method: "
-        + "; ".join(f"{m.by} {with_interval(m)} ({m.reason})" for m in pairs)
-        + "."
+    return "Fidelity at 20 % area in the student, method against method:\n\n" + markdown(
+        ("methods", "difference", "test"), [(m.by, with_interval(m), m.reason) for m in pairs]
     )
 
 
@@ -405,18 +420,19 @@ def curve(name: str, axis: str) -> list[str]:
         "MET, all layers (s)": ("met", "student", "test", "average_feature_maps"),
         "parameters": ("parameters", "student", "test", ""),
     }
-    lines = [f"| {axis} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     rows = [
         [next((m for m in figures(content, i) if (m.name, m.model, m.split, m.by) == wanted), None) for wanted in columns.values()]
         for i in range(len(content["rows"]))
     ]
     n = [places([row[k] for row in rows if row[k] is not None]) for k in range(len(columns))]
-    for entry, cells in zip(content["rows"], rows, strict=True):
-        lines.append(f"| {entry['values'][axis]} | " + " | ".join(with_interval(m, n[k]) if m else "" for k, m in enumerate(cells)) + " |")
+    printed = [
+        (str(entry["values"][axis]), *(with_interval(m, n[k]) if m else "" for k, m in enumerate(cells)))
+        for entry, cells in zip(content["rows"], rows, strict=True)
+    ]
     return [
         f"## {SWEEPS[name][0]}",
         f"`{content['command']}`, one seed. {rests(rows[0][0])} on validation, {rests(rows[0][3])} on test.",
-        "\n".join(lines),
+        markdown((axis, *columns), printed),
     ]
 
 
