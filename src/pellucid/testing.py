@@ -551,8 +551,8 @@ MEASURE_CHECKS: list[Callable[[Any], None]] = [
 ]
 
 
-def tiny_judged(*, bare: bool = False) -> Any:
-    """Return what measures are checked on: twelve images of six subjects, half of them with a mask, three untrained networks.
+def tiny_judged(*, bare: bool = False, classes: tuple[str, str, str] = ("a", "b", "c")) -> Any:
+    """Return what measures are checked on: twelve images of six subjects and three classes, half of them with a mask, three untrained networks.
 
     With `bare` one network alone, without maps, masks, subjects and validation images.
     """
@@ -568,7 +568,7 @@ def tiny_judged(*, bare: bool = False) -> Any:
     pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
     masks = np.zeros((12, 32, 32), np.uint8)
     masks[:6, 4:12, 8:20] = 1
-    task = Task("single", ("a", "b", "c"))
+    task = Task("single", classes)
     subjects = [] if bare else [f"subject {i // 2}" for i in range(12)]
     dataset = Dataset("tiny", task, [str(i) for i in range(12)], targets, read=lambda i: pixels[i], content="tiny", subjects=subjects)
     images = Subset(dataset, Store(pixels, None if bare else masks), np.arange(12), "test")

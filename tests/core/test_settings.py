@@ -175,6 +175,20 @@ def test_an_axis_can_be_given_on_the_command_line(tmp_path):
     assert sweep.axes == {"distill.temperature": [5, 10]}
 
 
+@pytest.mark.parametrize("axis", ['"distill.alpha"', "distill.alpha"])
+def test_an_axis_is_changed_in_whichever_spelling_it_stands(tmp_path, axis):
+    _, sweep = load_sweep(sweep_file(tmp_path, f"[sweep]\n{axis} = [0.4, 0.7]"), ["sweep.distill.alpha=[0.5]"])
+    assert sweep.axes == {"distill.alpha": [0.5]}
+
+
+def test_one_value_for_what_is_varied_is_refused(tmp_path):
+    """It would say nothing, for each run has a value of the axis."""
+    path = sweep_file(tmp_path, "[sweep]\ndistill.alpha = [0.4, 0.7]")
+    with pytest.raises(SettingError, match=r"distill.alpha is varied, so one value for it says nothing: write sweep.distill.alpha=\[...\]"):
+        load_sweep(path, ["distill.alpha=0.9"])
+    assert load(path, ["distill.alpha=0.9"]).distill.options == {"alpha": 0.9}
+
+
 def test_a_run_leaves_the_sweep_section_alone(tmp_path):
     assert load(sweep_file(tmp_path, "[sweep]\ndistill.alpha = [0.7]")).distill.options == {"alpha": 0.4}
 

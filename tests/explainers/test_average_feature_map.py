@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pellucid.core.errors import TapError
+from pellucid.core.errors import SettingError, TapError
 from pellucid.explainers.average_feature_map import average_feature_map, average_feature_maps
 from pellucid.models.build import build
 
@@ -35,6 +35,13 @@ def test_average_feature_map_equals_its_definition(name, layer, shape, weights):
     images = torch.randn(shape, dtype=torch.float64)
     maps = average_feature_map(model, images, tap=layer, weights=weights)
     torch.testing.assert_close(maps, definition(model, images, layer, weights), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("explain", [average_feature_map, average_feature_maps])
+def test_weights_of_another_name_are_refused(explain):
+    model = build("cnn5", n_classes=2, size=32, widths=[4, 5, 6]).eval()
+    with pytest.raises(SettingError, match='weights = "None" must be "none" or "activation"'):
+        explain(model, torch.randn(1, 3, 16, 16), weights="None")
 
 
 def test_average_feature_map_by_hand():

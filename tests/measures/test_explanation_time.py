@@ -45,11 +45,16 @@ def test_ratios_are_medians_over_the_same_images(judged, slow_clock, one):
     for role in ("teacher", "student"):
         assert one(rows, "met_ratio", model=role, by="grad_cam / average_feature_map").value == pytest.approx(2.5)
         assert one(rows, "met_ratio", model=role, by="average_feature_maps / average_feature_map").value == pytest.approx(1.5)
+        assert one(rows, "met_ratio", model=role, by="average_feature_maps / grad_cam").value == pytest.approx(0.6)
     for method in times:
         row = one(rows, "met_ratio", model="teacher / student", by=method)
-        assert row.value == pytest.approx(10) and row.better == "higher" and row.method.startswith("measured on 6 images")
+        assert (
+            (row.value, row.low, row.high) == (pytest.approx(10), None, None)
+            and row.better == "higher"
+            and row.method.startswith("measured on 6 images")
+        )
     assert "medians 1.75 s and 0.175 s" in one(rows, "met_ratio", model="teacher / student", by="grad_cam").reason
-    assert {row.name for row in rows} == {"met", "met_p50", "met_p95", "met_ratio"} and len(rows) == 2 * 3 * 3 + 2 * 2 + 3
+    assert {row.name for row in rows} == {"met", "met_p50", "met_p95", "met_ratio"} and len(rows) == 2 * 3 * 3 + 2 * (2 + 2) + 3
 
 
 def test_interval_of_a_ratio_comes_from_paired_rounds(judged, monkeypatch, one):

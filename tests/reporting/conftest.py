@@ -154,14 +154,17 @@ def _comparisons(methods: tuple[str, ...]) -> list[Measurement]:
             found.append(Measurement(name, 0.01, -0.04, 0.06, model="student - teacher", by=method, **of_maps))
     for method, three in SECONDS.items():
         if method in methods:
-            for model, seconds in zip(("teacher", "base", "student"), three, strict=True):
+            for k, (model, seconds) in enumerate(zip(("teacher", "base", "student"), three, strict=True)):
                 share = 1000 * seconds / (31 if model == "teacher" else 4.2)
                 for name, times in (("met", 1.0), ("met_p50", 1.0), ("met_p95", 1.2)):
                     value = times * seconds
                     found.append(Measurement(name, value, 0.97 * value, 1.04 * value, model=model, by=method, better="lower", **timed))
-                found.append(
-                    Measurement("met_ratio", share, 0.95 * share, 1.05 * share, model=model, by=f"{method} / average_feature_map", **timed)
-                )
+                against = {"average_feature_map": share, "grad_cam": share}
+                against |= {other: seconds / SECONDS[other][k] for other in SECONDS if other != method and other in methods}
+                for other, times in against.items():
+                    found.append(
+                        Measurement("met_ratio", times, 0.95 * times, 1.05 * times, model=model, by=f"{method} / {other}", **timed)
+                    )
                 found.append(
                     Measurement(
                         "completeness_gap",

@@ -6,6 +6,7 @@ import csv
 import re
 from dataclasses import replace
 
+from pellucid.core.records import Measurement
 from pellucid.reporting import sweep
 
 
@@ -57,7 +58,20 @@ def test_a_base_that_changes_with_the_setting_is_a_line(swept):
 def test_figures_on_test_are_plotted_only_where_several_settings_have_them(swept):
     assert not [p for p in sweep.panels(swept) if p.title.startswith("Test")]
     everywhere = replace(swept, rows=[replace(r, measurements=swept.rows[5].measurements) for r in swept.rows])
-    assert "Test: Time for one map, Grad-CAM" in [p.title for p in sweep.panels(everywhere)]
+    assert "Test: Time for one map, Grad-CAM, in milliseconds" in [p.title for p in sweep.panels(everywhere)]
+
+
+def test_times_of_maps_stand_in_their_unit(swept):
+    """Seconds of SHAP would leave 0.0 of an average map's milliseconds."""
+    met = [
+        Measurement("met", v, 0.9 * v, 1.1 * v, 20, model="student", by=by)
+        for by, v in (("average_feature_map", 0.003), ("kernel_shap", 5.0))
+    ]
+    timed = replace(swept, rows=[replace(r, measurements=[*r.measurements, *met]) for r in swept.rows])
+    shown = [row[-2] for row in sweep.test_table(timed).rows if row[2].startswith("Time for one map")]
+    assert "3.00 ms [2.70, 3.30]" in shown and "5.00 s [4.50, 5.50]" in shown
+    (panel,) = [p for p in sweep.panels(timed) if p.title == "Test: Time for one map, Average feature map, in milliseconds"]
+    assert ">3.0" in panel.chart or ">3<" in panel.chart
 
 
 def test_runs_without_a_report_have_no_link(swept):

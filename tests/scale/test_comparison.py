@@ -29,7 +29,7 @@ def a_run(path, *, order=None, logits=None, fidelity=0.5, ids=None, targets=None
         path / "predictions.npz", about | {"test.targets": targets[order], "test.logits.student": logits[order].astype(np.float32)}
     )
     files.write_npz(path / "judgements.npz", {"mask_fidelity/grad_cam/student": np.full(N, fidelity)})
-    files.write_json(path / "measurements.json", {"measurements": [{"unit": "subjects"}]})
+    files.write_json(path / "measurements.json", {"unit": "subjects", "measurements": []})
     if maps is not None:
         rows = np.arange(N)
         with_folder.write_maps([Explanation(maps[order], targets[order], "student", method, "layer5", (32, 32))], [], {"rows": rows})
@@ -107,7 +107,7 @@ def test_damaged_files_of_a_run_are_named(tmp_path):
 
 def test_runs_that_were_judged_otherwise_are_not_mixed(tmp_path):
     a, b = a_run(tmp_path / "a"), a_run(tmp_path / "b")
-    files.write_json(b / "measurements.json", {"measurements": [{"unit": "subjects"}], "stage_versions": {"explain": 1, "measure": 1}})
+    files.write_json(b / "measurements.json", {"unit": "subjects", "stage_versions": {"explain": 1, "measure": 1}})
     with pytest.raises(
         RunError, match=r"a and .*b: were judged by versions of Pellucid that judge differently. `pellucid measure` on each"
     ):

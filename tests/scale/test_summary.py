@@ -8,6 +8,7 @@ import pytest
 from pellucid.core import files
 from pellucid.core.errors import RunError
 from pellucid.core.records import Measurement, SweepRow
+from pellucid.scale import summary
 from pellucid.scale.summary import Outputs, Pool, choice, reported
 from pellucid.stats.classification import balanced_accuracy
 
@@ -102,6 +103,14 @@ def test_several_reported_runs_average_values_per_image_and_times(tmp_path):
     assert (found["iou", "base"].value, found["iou", "base"].reason) == (None, "not judged: grid 3x3")
     assert ("recall", "student") not in found
     assert found["accuracy", "student"].split == "test"
+
+
+def test_images_of_folds_add_up_and_those_of_seeds_do_not():
+    """Two seeds over two folds of 30 and 40 images: each image counts once."""
+    same = [Measurement("met", 1.0, model="student", n_images=n, n_units=n - 10) for n in (30, 40, 30, 40)]
+    repeats = [{"run.seed": seed, "data.fold": fold} for seed in (0, 1) for fold in (0, 1)]
+    found = summary._mean_of_runs(same[0], same, repeats, [])
+    assert (found.n_images, found.n_units, found.value) == (70, 50, 1.0)
 
 
 def row(value, low=None, high=None, name="balanced_accuracy"):

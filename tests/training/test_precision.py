@@ -29,6 +29,16 @@ def test_the_fastest_format_is_kept_and_not_tried_again(tmp_path, monkeypatch):
     assert files.read_json(kept)["fastest"] == "fp32 channels_last"
 
 
+def test_other_threads_keep_the_format_and_time_it_anew(tmp_path, monkeypatch):
+    """A sweep's processes have one thread, a run has several: the format is part of a network's key, so both must have the same."""
+    seconds = {1: {"fp32": 3.0, "fp32 channels_last": 1.0, "bf16 channels_last": 2.0}, 2: {"fp32": 0.1, "fp32 channels_last": 0.6}}
+    monkeypatch.setattr(precision, "_step_seconds", lambda model, spec, batch_size, c: seconds[precision.torch.get_num_threads()][c.name])
+    for threads, expected in ((1, 1.0), (2, 0.6), (1, 1.0)):
+        monkeypatch.setattr(precision.torch, "get_num_threads", lambda threads=threads: threads)
+        chosen, measured = precision.choose(network(), "own", SPEC, 4, "auto", Workspace(tmp_path))
+        assert (chosen.name, measured) == ("fp32 channels_last", expected)
+
+
 def test_a_trial_leaves_the_network_alone(tmp_path):
     """Weights, gradients and mode are as before a real trial."""
     model = network().eval()

@@ -14,6 +14,7 @@ Centres = tuple[
     tuple[float, float], tuple[float, float]
 ]  # down and across: first cell's centre, and step to the next, as shares of the image
 ARRAYS = ("maps", "targets", "expected", "doubtful", "ids")  # of an explanation, one entry for each image
+WHO_WAS_RIGHT = ("both right", "only teacher right", "only student right", "both wrong")
 SMALLEST_GRID = 6  # a map of fewer cells a side says too little to be judged
 
 
@@ -86,7 +87,7 @@ class Measurement:
     model : str
         Role or name; a comparison is written ``student - teacher``.
     split, stratum : str
-        ``test``; ``all``, a class name, or a stratum such as ``both right``.
+        ``test``; ``all``, a class (see :func:`stratum_of`), or a stratum such as ``both right``.
     method : str
         How the interval was made, e.g. ``bootstrap by subject, 2000``; or ``measured 200 times``.
     better : str
@@ -124,6 +125,11 @@ class Measurement:
         """Return the record that `to_json` wrote, ignoring keys of later versions."""
         known = {f.name for f in fields(cls)}
         return cls(**{key: value for key, value in content.items() if key in known})
+
+
+def stratum_of(label: str) -> str:
+    """Return the stratum of a class: its name, in quotes where that name already means another stratum, as ``all`` does."""
+    return f'"{label}"' if label in ("all", *WHO_WAS_RIGHT) else label
 
 
 @dataclass(frozen=True)

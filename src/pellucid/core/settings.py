@@ -218,6 +218,7 @@ def load_sweep(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) ->
     path = Path(path)
     content = _read(path, overrides)
     section = content.pop("sweep", None)
+    given = {override.partition("=")[0].strip() for override in overrides}
     if not isinstance(section, dict):
         raise SettingError(f'{path}: has no [sweep] section. It names settings and their values, e.g. "distill.alpha" = [0.4, 0.7].')
     try:
@@ -227,6 +228,7 @@ def load_sweep(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) ->
     problems = [problem for key, values in sweep.axes.items() if (problem := _axis_problem(key, values))]
     keys = [key for key, _ in _flat(sweep.options)]
     problems += [f"{key} is given twice, with and without quotes." for key in sweep.axes if keys.count(key) > 1]
+    problems += [f"{key} is varied, so one value for it says nothing: write sweep.{key}=[...]." for key in sweep.axes if key in given]
     if not sweep.axes:
         problems = ['names no setting to vary, e.g. "distill.alpha" = [0.4, 0.7].']
     elif not problems and (runs := math.prod(map(len, sweep.axes.values()))) > MOST_RUNS:
@@ -368,6 +370,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
     steps = key.strip().split(".")
     if not equals or len(steps) < 2 or not all(steps):
         raise SettingError(f'"{override}": an override looks like section.setting=value, e.g. distill.alpha=0.7.', setting=key)
+    section, axis = content.get(steps[0]), ".".join(steps[1:])
+    if steps[0] == "sweep" and isinstance(section, dict) and axis in section:  # its name stands in quotes in the file
+        steps = ["sweep", axis]
     for step in steps[:-1]:
         content = content.setdefault(step, {})
         if not isinstance(content, dict):

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pellucid.core.errors import SettingError
 from pellucid.core.registry import part
 from pellucid.explainers.reading import activation_at, full_precision
 from pellucid.models.taps import find_taps, forward_with
@@ -43,6 +44,8 @@ def average_feature_map(
 
     Raises
     ------
+    SettingError
+        `weights` is another word.
     TapError
         `tap` is unknown or has no spatial grid.
 
@@ -70,6 +73,8 @@ def average_feature_maps(model: nn.Module, images: Tensor, *, weights: Literal["
 
 
 def _average(features: Tensor, weights: str) -> Tensor:
+    if weights not in ("none", "activation"):
+        raise SettingError(f'average_feature_map: weights = "{weights}" must be "none" or "activation".', setting="weights")
     features = full_precision(features)  # [N, C, h, w]
     if weights == "none":
         return features.mean(1)

@@ -18,7 +18,7 @@ from pellucid.measures.judged import Judged, Judgement, measurement
 from pellucid.stats.intervals import weighted_median
 
 LEAST, MOST, SECONDS = 5, 20, 120.0  # rounds, one image each; and the time after which no new one begins
-REFERENCE = "average_feature_map"
+REFERENCES = ("average_feature_map", "grad_cam", "gradient_shap", "kernel_shap")  # which the others are set against
 ALL_LAYERS = "average_feature_maps"
 Jobs = dict[tuple[str, str], Callable[[int], object]]
 
@@ -39,7 +39,7 @@ def explanation_time(judged: Judged) -> Judgement:
     Judgement
         ``met`` per network and method: the mean in seconds; ``met_p50`` and ``met_p95``, its median and 95th percentile; `by`
         ``average_feature_maps`` is the map of every layer, from one forward pass. ``met_ratio``: medians over each other, of a method and
-        ``average_feature_map`` for one network (`by` ``a / average_feature_map``), and of teacher and student for one method (`model`
+        each of ``average_feature_map``, ``grad_cam``, ``gradient_shap`` and ``kernel_shap`` for one network (`by` ``a / grad_cam``), and of teacher and student for one method (`model`
         ``teacher / student``); paired by image.
     """
     which = evenly_spaced(len(judged.rows), MOST)
@@ -121,9 +121,10 @@ def _ratios(taken: dict[tuple[str, str], np.ndarray]) -> list[Measurement]:
     """Compare methods on one network, and teacher and student by one method."""
     found = []
     for role, method in taken:
-        if method != REFERENCE and (role, REFERENCE) in taken:
-            a, b = taken[role, method], taken[role, REFERENCE]
-            found.append(_ratio(a, b, model=role, by=f"{method} / {REFERENCE}", better="lower"))
+        for reference in REFERENCES:
+            if method != reference and (role, reference) in taken:
+                a, b = taken[role, method], taken[role, reference]
+                found.append(_ratio(a, b, model=role, by=f"{method} / {reference}", better="lower"))
         if role == "teacher" and ("student", method) in taken:
             a, b = taken["teacher", method], taken["student", method]
             found.append(_ratio(a, b, model="teacher / student", by=method, better="higher"))

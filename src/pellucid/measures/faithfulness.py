@@ -42,7 +42,7 @@ def faithfulness(judged: Judged) -> Judgement:
     Judgement
         Per network and method, also in each class and group by who was right: ``mask_fidelity``; ``mask_fidelity_agreement``, the share of images whose predicted class stays;
         ``mask_fidelity_area``, the map's mean, for a map of ones has fidelity 1; ``mask_fidelity_top20``, with the top 20 % of pixels
-        alone left sharp, at which methods of any breadth compare; ``mask_fidelity_gain``, what is left of that beyond a random map's on
+        alone left sharp, at which methods of any breadth compare. ``mask_fidelity_gain``, over all images alone: what is left of that beyond a random map's on
         the same image: some networks bear blurring better than others, whatever the map, so networks compare by it alone. ``..._difference`` between methods (`by` ``a - b``) and between networks
         (`model` ``student - teacher``, ``student - base``), with Wilcoxon's test on unit means, corrected after Holm over the pairs of a
         network, or the methods of two. ``completeness_gap`` of methods with baselines: by what share a map's sum misses the difference it
@@ -233,7 +233,10 @@ def _completeness(judged: Judged, explanation: Explanation) -> Measurement:
         n_units=judged.units_of(kept), unit=judged.unit, share=False,
     )  # fmt: skip
     left_out = len(judged.rows) - int(kept.sum())
-    reason = f"median over images; {left_out} of {len(judged.rows)} left out: the difference to explain is below a tenth of its median"
+    nothing = " or the map holds no number" if not np.isfinite(explanation.maps).all() else ""
+    reason = (
+        f"median over images; {left_out} of {len(judged.rows)} left out: the difference to explain is below a tenth of its median{nothing}"
+    )
     return measurement(
         "completeness_gap", found, unit=judged.unit, model=explanation.model, by=explanation.method, better="lower",
         source="|sum of the map - (f(x) - E f(baseline))| / |f(x) - E f(baseline)|", reason=reason,

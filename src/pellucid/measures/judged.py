@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pellucid.core.records import ROLES, TWIN, Explanation, Measurement, Verdict
+from pellucid.core.records import ROLES, TWIN, WHO_WAS_RIGHT, Explanation, Measurement, Verdict, stratum_of
 from pellucid.core.settings import MeasureSettings
 
 if TYPE_CHECKING:
@@ -84,15 +84,10 @@ class Judged:
     @cached_property
     def strata(self) -> dict[str, np.ndarray]:
         """Return bool [N] each: the classes, and the images sorted by whether teacher and student were right."""
-        groups = {label: self.targets == k for k, label in enumerate(self.classes)}
+        groups = {stratum_of(label): self.targets == k for k, label in enumerate(self.classes)}
         if {"teacher", "student"} <= set(self.logits):
             teacher, student = (self.logits[role].argmax(1) == self.targets for role in ("teacher", "student"))
-            groups |= {
-                "both right": teacher & student,
-                "only teacher right": teacher & ~student,
-                "only student right": ~teacher & student,
-                "both wrong": ~teacher & ~student,
-            }
+            groups |= zip(WHO_WAS_RIGHT, (teacher & student, teacher & ~student, ~teacher & student, ~teacher & ~student), strict=True)
         return groups
 
     @property

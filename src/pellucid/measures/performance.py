@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pellucid.core.records import Measurement
+from pellucid.core.records import Measurement, stratum_of
 from pellucid.core.registry import part
 from pellucid.measures.judged import Judged, Judgement, measurement
 from pellucid.stats import classification
@@ -163,14 +163,14 @@ def _per_class(judged: Judged, role: str) -> list[Measurement]:
 
 
 def _of_class(
-    judged: Judged, name: str, role: str, stratum: str, statistic: _Drawn, images: np.ndarray, *, reason: str = "", source: str = ""
+    judged: Judged, name: str, role: str, label: str, statistic: _Drawn, images: np.ndarray, *, reason: str = "", source: str = ""
 ) -> Measurement:
     found = interval(
         statistic, judged.weights, n_units=judged.units_of(images), unit=judged.unit, n_images=int(images.sum()), share=True
     )  # fmt: skip
     if found.value is None:
-        reason = f"undefined: no image is called {stratum}" if name == "precision" else f"undefined: {_without(judged, stratum)} in test"
-    return measurement(name, found, unit=judged.unit, model=role, stratum=stratum, reason=reason, source=source)
+        reason = f"undefined: no image is called {label}" if name == "precision" else f"undefined: {_without(judged, label)} in test"
+    return measurement(name, found, unit=judged.unit, model=role, stratum=stratum_of(label), reason=reason, source=source)
 
 
 def _sensitivity(judged: Judged, role: str) -> list[Measurement]:
@@ -192,9 +192,9 @@ def _sensitivity(judged: Judged, role: str) -> list[Measurement]:
 
     drawn, facts = compute(None)
     found = [_over_all(judged, name, role, drawn, share=True, **facts)]
-    for k, stratum in enumerate(judged.classes):
+    for k, label in enumerate(judged.classes):
         drawn, facts = compute(k)
-        found.append(_of_class(judged, name, role, stratum, drawn, judged.targets == k, **facts))
+        found.append(_of_class(judged, name, role, label, drawn, judged.targets == k, **facts))
     return found
 
 
@@ -249,6 +249,6 @@ def _absent(judged: Judged, name: str) -> str:
     return f"left out: {', '.join(missing)} ({'all or ' if name == 'auc' else ''}no images in test)" if missing else ""
 
 
-def _without(judged: Judged, stratum: str) -> str:
-    only = bool((judged.targets == judged.classes.index(stratum)).all())
-    return f"no image of another class than {stratum}" if only else f"no image of class {stratum}"
+def _without(judged: Judged, label: str) -> str:
+    only = bool((judged.targets == judged.classes.index(label)).all())
+    return f"no image of another class than {label}" if only else f"no image of class {label}"

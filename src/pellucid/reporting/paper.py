@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pellucid.core import numbers
-from pellucid.core.records import Measurement, RunRecord
+from pellucid.core.records import Measurement, RunRecord, stratum_of
 from pellucid.reporting import words
 from pellucid.reporting.sections import cell, common_basis, in_unit_with_interval, interval_sentence, networks_in_order, of_maps, role_title
 from pellucid.reporting.tables import Table
@@ -45,10 +45,10 @@ def fidelity_table(record: RunRecord) -> Table | None:
     columns = [(by, role) for by in methods for role in networks_in_order(record) if any((m.by, m.model) == (by, role) for m in fidelity)]
     places = (numbers.decimals(fidelity), numbers.decimals(m for m in found.values() if m.name == "mask_fidelity_area"))
     rows = []
-    for stratum in (*record.task.classes, "all"):
+    for label, stratum in [*((label, stratum_of(label)) for label in record.task.classes), ("all images", "all")]:
         cells = [_fidelity(found.get((names[0], *at, stratum)), found.get((names[1], *at, stratum)), places) for at in columns]
         if any(cells):
-            rows.append(("all images" if stratum == "all" else stratum, *cells))
+            rows.append((label, *cells))
     caption = (
         "Mask-fidelity by class: 1 minus the change of the class probability when all that the map leaves dark is blurred. "
         f"{interval_sentence(fidelity)} In round brackets the area that the map keeps, which flatters where it is large, and the number of images. "
@@ -76,7 +76,7 @@ def met_table(record: RunRecord) -> Table | None:
         cells = []
         for role in roles:
             cells += [in_unit_with_interval(figures.get((by, role))) for figures in (met, tail)]
-            cells += ["1" if other == by else _times(met, ratios, by, other, role) for other in against]
+            cells += ["1" if other == by else _ratio(ratios.get((f"{by} / {other}", role))) for other in against]
         if compared:
             cells.append(_ratio(ratios.get((by, "teacher / student"))))
         rows.append((words.method_name(by), *cells))
@@ -95,23 +95,8 @@ def _fidelity(fidelity: Measurement | None, area: Measurement | None, places: tu
     return f"{cell(fidelity, places[0])} ({kept}n {fidelity.n_images:,})"
 
 
-def _times(met: dict[tuple[str, str], Measurement], ratios: dict[tuple[str, str], Measurement], by: str, other: str, role: str) -> str:
-    """Print how many times as long one method takes as another, from the ratios of both to one and the same third."""
-    direct, reverse = ratios.get((f"{by} / {other}", role)), ratios.get((f"{other} / {by}", role))
-    if direct is not None:
-        return _ratio(direct)
-    if reverse is not None and reverse.value:
-        return numbers.ratio(1.0, reverse.value)
-    for third in dict.fromkeys(key.split(" / ")[1] for key, model in ratios if model == role and " / " in key):
-        a, b = ratios.get((f"{by} / {third}", role)), ratios.get((f"{other} / {third}", role))
-        if a is not None and b is not None and a.value and b.value:
-            return numbers.ratio(a.value, b.value)
-    a, b = met.get((by, role)), met.get((other, role))
-    return numbers.ratio(a.value, b.value) if a is not None and b is not None and a.value and b.value else "not measured"
-
-
 def _ratio(m: Measurement | None) -> str:
-    return "" if m is None else numbers.with_interval(m)
+    return "not measured" if m is None else numbers.with_interval(m)
 
 
 def _counted(factor: int) -> Callable[[Measurement, int], str]:

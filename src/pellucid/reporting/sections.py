@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.core import numbers
-from pellucid.core.records import ROLES, TWIN, Explanation, Measurement, RunRecord, even_centres
+from pellucid.core.records import ROLES, TWIN, Explanation, Measurement, RunRecord, even_centres, stratum_of
 from pellucid.reporting import words
 from pellucid.reporting.cases import CaseBook
 from pellucid.reporting.figures import charts, maps
@@ -250,21 +250,21 @@ def cost_table(record: RunRecord) -> Table | None:
 
 def per_class_table(record: RunRecord) -> Table | None:
     """Return figures for each class and network, with the class's n."""
-    classes = set(record.task.classes)
-    found = [m for m in record.measurements if m.stratum in classes and not m.by and m.model in record.networks]
+    strata = {label: stratum_of(label) for label in record.task.classes}
+    found = [m for m in record.measurements if m.stratum in strata.values() and not m.by and m.model in record.networks]
     names = [name for name in (*words.PER_CLASS, "sensitivity_at_specificity") if any(m.name == name for m in found)]
     if not names:
         return None
     places = {name: numbers.decimals(m for m in found if m.name == name) for name in names}
     rows = []
-    for stratum in record.task.classes:
+    for label, stratum in strata.items():
         for role in networks_in_order(record):
             by_name = {m.name: m for m in found if m.stratum == stratum and m.model == role}
             if not by_name:
                 continue
             n = numbers.basis(*n_of(by_name.values())).removeprefix("n = ")
             cells = [cell(by_name.get(name), places[name]) for name in names]
-            rows.append((stratum, role, n, *cells))
+            rows.append((label, role, n, *cells))
     caption = "Each class by itself. " + interval_sentence(found)
     return Table(
         "per_class", caption, ("Class", "Network", "n", *(words.measure_name(name) for name in names)), tuple(rows), text_columns=3

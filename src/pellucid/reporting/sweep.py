@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pellucid.core.settings import in_words, short_names, value_text
 from pellucid.reporting import words
 from pellucid.reporting.figures import charts
 from pellucid.reporting.html import environment, table_data, template
-from pellucid.reporting.sections import Panel, interval_sentence
+from pellucid.reporting.sections import Panel, in_unit_with_interval, interval_sentence
 from pellucid.reporting.tables import Table, latex_file, to_csv
 
 # Figures on the test split that are plotted over the settings, where these were reported.
@@ -121,7 +122,8 @@ def test_table(record: SweepRecord) -> Table | None:
             for m in kept:
                 what = words.measure_name(name) + (f", {words.method_name(m.by)}" if m.by else "")
                 what += ", difference" if m.name != name else ""
-                rows.append((*_values(record, row), what, m.model, _cell(m, places), numbers.basis(m.n_images, m.n_units, m.unit)))
+                printed = in_unit_with_interval(m) if m.name == "met" else _cell(m, places)
+                rows.append((*_values(record, row), what, m.model, printed, numbers.basis(m.n_images, m.n_units, m.unit)))
     if not rows:
         return None
     headings = (*_names(record), "measure", "network", "test", "rests on")
@@ -144,6 +146,7 @@ def panels(record: SweepRecord) -> list[Panel]:
             methods = dict.fromkeys(m.by for row in reported for m in row.measurements if m.name == name and m.split == "test" and m.model)
             for by in methods:
                 title = f"Test: {words.measure_name(name)}" + (f", {words.method_name(by)}" if by else "")
+                title += ", in milliseconds" if name == "met" else ""
                 made.append(_panel(record, name, title, ROLES, split="test", by=by, zero=name == "transferred"))
     return [panel for panel in made if panel is not None]
 
@@ -156,6 +159,8 @@ def _panel(
     series, levels = [], []
     for model in models:
         found = [row.find(name, model, split=split, by=by) for row in record.rows]
+        if name == "met":
+            found = [m and _in_milliseconds(m) for m in found]
         there = [m for m in found if m is not None and m.value is not None]
         role = words.role_of(model)
         if not there:
@@ -187,6 +192,11 @@ def _lines(record: SweepRecord, found: Sequence[Measurement | None], axis: str, 
         charts.Range(name, role, [_point(points.get(_key(value))) for value in record.axes[axis]])
         for name, points in lines.items()
     ]  # fmt: skip
+
+
+def _in_milliseconds(m: Measurement) -> Measurement:
+    value, low, high = (None if v is None else 1000 * v for v in (m.value, m.low, m.high))
+    return replace(m, value=value, low=low, high=high)
 
 
 def _point(m: Measurement | None) -> tuple[float, float | None, float | None] | None:

@@ -26,7 +26,7 @@ CONTACT, THUMBNAIL = 8, 64
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "pellucid")
 _MEASUREMENTS = ".measurements"  # beside the values per image, of which none is called so
 OPTIONAL = ("captum", "scikit-image")  # of an extra
-VERSIONS = {"explain": 4, "measure": 7}  # of stages: raise by hand when a stage's results change
+VERSIONS = {"explain": 4, "measure": 8}  # of stages: raise by hand when a stage's results change
 
 
 def versions() -> dict[str, str]:
@@ -160,6 +160,7 @@ def write_scores(folder: Path, scores: Scores) -> None:
     content = {
         "interval": "95 %",
         "stage_versions": VERSIONS,
+        "unit": scores.judged.unit,
         "measurements": [measurement.to_json() for measurement in scores.measurements],
         "verdicts": [asdict(verdict) for verdict in scores.verdicts],
     }

@@ -83,7 +83,7 @@ def _unit(first: RunFolder, second: RunFolder) -> str:
         _whole(
             run,
             "measurements.json",
-            lambda path: (files.read_json(path)["measurements"][0]["unit"], files.read_json(path).get("stage_versions")),
+            lambda path: (files.read_json(path).get("unit", ""), files.read_json(path).get("stage_versions")),
         )
         for run in (first, second)
     )

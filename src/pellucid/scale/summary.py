@@ -139,7 +139,7 @@ def reported(folders: Sequence[Path], repeats: Sequence[dict[str, Any]], *, unit
         if len(of_images) == len(own):
             made.append(pool.mean(first, np.concatenate(of_images), each))
         else:
-            made.append(_mean_of_runs(first, same, each))
+            made.append(_mean_of_runs(first, same, repeats, each))
     return made
 
 
@@ -184,7 +184,9 @@ def choice(rows: Sequence[SweepRow], measure: str) -> tuple[int, str]:
     return best, text
 
 
-def _mean_of_runs(first: Measurement, same: Sequence[Measurement | None], each: Sequence[str]) -> Measurement:
+def _mean_of_runs(
+    first: Measurement, same: Sequence[Measurement | None], repeats: Sequence[dict[str, Any]], each: Sequence[str]
+) -> Measurement:
     """Return the mean of a figure over runs, with the mean of its interval's ends; undefined where it is undefined in any run."""
     there = [m for m in same if m is not None and m.value is not None]
     if len(there) < len(same):
@@ -195,7 +197,10 @@ def _mean_of_runs(first: Measurement, same: Sequence[Measurement | None], each: 
     low, high = np.mean(ends, axis=0).tolist() if len(ends) == len(there) else (None, None)
     method = f"mean of {len(there)} runs" + (f" and of their intervals' ends; {first.method}" if low is not None else "")
     value = float(np.mean([m.value for m in there]))
-    return replace(first, value=value, low=low, high=high, method=method, reason="; ".join(each))
+    # Folds are parts of one whole, so their images add up; other repeats look at the same images again.
+    parts = _parts([1] * len(there), repeats).values()
+    n_images, n_units = (max(sum(getattr(there[i], n) for i in part) for part in parts) for n in ("n_images", "n_units"))
+    return replace(first, value=value, low=low, high=high, n_images=n_images, n_units=n_units, method=method, reason="; ".join(each))
 
 
 def _said(m: Measurement | None) -> str:

@@ -71,10 +71,11 @@ class Sweep:
         file = Path(experiment)
         content, self.asked = settings_file.load_sweep(file, overrides)
         self.shared = parse(content, where=file.name)
-        self.folder = Path(out or f"{self.shared.run.out or f'runs/{file.stem}'}_sweep")
+        self.folder = Path(out or f"{Path(self.shared.run.out or f'runs/{file.stem}')}_sweep")
         self.cells = cells(content, self.asked.axes, file=file, out=self.folder)
         self.processes = processes
         self.failed: list[tuple[str, str]] = []
+        self.left: list[Job] = []
 
     @cached_property
     def experiments(self) -> dict[str, Experiment]:
@@ -108,7 +109,7 @@ class Sweep:
             found = self._record(rows, chosen, why)
             write(found, self.folder)
         if self.failed:
-            raise RunError(self._failures())
+            raise RunError(f"{self._failures()} Page: {self.folder / 'report.html'}.")
         return found
 
     def outline(self) -> str:
@@ -132,18 +133,24 @@ class Sweep:
             return done
         processes = self._processes(len(jobs))
         say(f"sweep: {len(jobs)} {what} to make, {plural(processes, 'processes')} of one thread each")
-        watch = _Watch(jobs, processes, self.folder)
+        watch = _Watch({job.key: job for job in jobs}, {job.key: self._title(job) for job in jobs}, processes)
 
         def finished(job: Job, result: Any, seconds: float) -> None:
             done.append(job)
             watch.finished(job, seconds)
 
         def failed(job: Job, error: BaseException) -> None:
-            self.failed.append((_title(job), " ".join(str(error).split())))
-            say(f"failed: {_title(job)}: {self.failed[-1][1]}")
+            self.failed.append((self._title(job), " ".join(str(error).split())))
+            say(f"failed: {self._title(job)}: {self.failed[-1][1]}")
 
-        local.work(jobs, perform, processes=processes, finished=finished, failed=failed, beat=watch.beat)
+        self.left += local.work(jobs, perform, processes=processes, finished=finished, failed=failed, beat=watch.beat)
         return done
+
+    def _title(self, job: Job) -> str:
+        """Return a job's role and what is varied of it: what all runs that share a network have in common."""
+        sharing = [cell for cell in self.cells if self.experiments[cell.name].keys.get(job.role) == job.key] or [job.cell]
+        own = {axis: value for axis, value in job.cell.values.items() if all(cell.values[axis] == value for cell in sharing)}
+        return f"{job.role} {in_words(own)}".rstrip()
 
     def _row(self, group: list[Cell]) -> SweepRow | None:
         """Return a setting's figures on validation; None where one of its networks is missing."""
@@ -198,7 +205,10 @@ class Sweep:
 
     def _failures(self) -> str:
         listed = "; ".join(f"{name}: {message}" for name, message in self.failed)
-        return f"{plural(len(self.failed), 'jobs')} of the sweep failed, the others are done ({listed}). Logs: {self.folder / 'logs'}."
+        left = f", {plural(len(self.left), 'jobs')} that need it were not begun" if self.left else ""
+        return (
+            f"{plural(len(self.failed), 'jobs')} of the sweep failed{left}, the others are done ({listed}). Logs: {self.folder / 'logs'}."
+        )
 
     def _refuse_foreign(self) -> None:
         if not self.folder.is_dir() or not any(self.folder.iterdir()):
@@ -238,9 +248,9 @@ def perform(job: Job) -> None:
 class _Watch:
     """Says what a sweep has done, what it is doing, and how long it will still take."""
 
-    def __init__(self, jobs: list[Job], processes: int, folder: Path) -> None:
-        self.left = {job.key: job for job in jobs}
-        self.total, self.processes, self.folder = len(jobs), processes, folder
+    def __init__(self, jobs: dict[str, Job], titles: dict[str, str], processes: int) -> None:
+        self.left, self.titles = jobs, titles
+        self.total, self.processes = len(jobs), processes
         self.planned = self.taken = 0.0
 
     def finished(self, job: Job, seconds: float) -> None:
@@ -248,21 +258,17 @@ class _Watch:
         if job.seconds:
             self.planned += job.seconds
             self.taken += seconds
-        say(f"[{self.total - len(self.left)}/{self.total}] {_title(job)}: {duration(seconds)}{self._rest()}")
+        say(f"[{self.total - len(self.left)}/{self.total}] {self.titles[job.key]}: {duration(seconds)}{self._rest()}")
 
     def beat(self, running: list[Job]) -> None:
         for job in running:
             lines = _log(job).read_text(encoding="utf-8").splitlines() if _log(job).exists() else []
-            say(f"  {_title(job)}: {lines[-1] if lines else 'begun'}")
+            say(f"  {self.titles[job.key]}: {lines[-1] if lines else 'begun'}")
 
     def _rest(self) -> str:
         pace = self.taken / self.planned if self.planned else 1.0
         seconds = sum(job.seconds for job in self.left.values()) * pace / self.processes
         return f"; about {duration(round(seconds))} left" if seconds else ""
-
-
-def _title(job: Job) -> str:
-    return f"{job.role} {job.key[:8]}" if job.role in ("teacher", "base") else f"{job.role} {in_words(job.cell.values)}"
 
 
 def _log(job: Job) -> Path:

@@ -77,7 +77,8 @@ def choose(
     candidates = [c for c in CANDIDATES if c.name.startswith(asked) or (asked == "auto" and (not c.bf16 or _has_bf16()))]
     if len(candidates) == 1:
         return candidates[0], 0.0
-    machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), device().type, torch.__version__]
+    machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), device().type, torch.__version__]
+    threads = str(torch.get_num_threads())
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     key = fingerprint("precision", architecture, n_parameters, spec.size, spec.channels, batch_size, asked, machine)
     with workspace.lock("choices", key) as folder:
@@ -86,9 +87,14 @@ def choose(
         if not isinstance(found, dict) or found.get("fastest") not in NAMES:
             seconds = {candidate.name: _step_seconds(model, spec, batch_size, candidate) for candidate in candidates}
             fastest = min(seconds, key=lambda name: seconds[name])
-            found = {"architecture": architecture, "size": spec.size, "seconds_per_step": seconds, "fastest": fastest}
+            found = {"architecture": architecture, "size": spec.size, "seconds_per_step": {threads: seconds}, "fastest": fastest}
             files.write_json(path, found)
-    return NAMES[found["fastest"]], found["seconds_per_step"][found["fastest"]]
+        elif threads not in found["seconds_per_step"]:
+            # What is fastest stays as it was chosen, or the same network would be another in a sweep, whose processes have one thread.
+            fastest = found["fastest"]
+            found["seconds_per_step"][threads] = {fastest: _step_seconds(model, spec, batch_size, NAMES[fastest])}
+            files.write_json(path, found)
+    return NAMES[found["fastest"]], found["seconds_per_step"][threads][found["fastest"]]
 
 
 def _step_seconds(model: nn.Module, spec: ImageSpec, batch_size: int, candidate: Precision) -> float:

@@ -37,26 +37,26 @@ def act(job):
 
 def worked(*jobs, processes=2):
     done, failed = {}, {}
-    local.work(
+    left = local.work(
         jobs, act, processes=processes, beat=lambda running: None,
         finished=lambda job, result, seconds: done.update({job.key: result}), failed=lambda job, error: failed.update({job.key: str(error)}),
     )  # fmt: skip
-    return done, failed
+    return done, failed, [job.key for job in left]
 
 
 def test_a_job_begins_after_what_it_needs_and_computes_on_one_thread():
     """The need stands last in the list, and is done first all the same; the caller's environment is as before."""
     before = dict(os.environ)
-    done, failed = worked(job("student", "teacher"), job("other"), job("teacher"))
+    done, failed, left = worked(job("student", "teacher"), job("other"), job("teacher"))
     assert done["teacher"][2] < done["student"][2]
     assert {threads for _, threads, _ in done.values()} == {"1"}
-    assert failed == {} and dict(os.environ) == before
+    assert failed == {} and left == [] and dict(os.environ) == before
 
 
 def test_a_failed_job_stops_only_those_that_need_it():
     """An error that can't be sent between processes keeps its message; whatever hangs on it, directly or not, isn't begun."""
-    done, failed = worked(job("guard"), job("child", "guard"), job("grandchild", "child"), job("broken"), job("fine"))
-    assert set(done) == {"fine"}
+    done, failed, left = worked(job("guard"), job("child", "guard"), job("grandchild", "child"), job("broken"), job("fine"))
+    assert set(done) == {"fine"} and set(left) == {"child", "grandchild"}
     assert failed == {"guard": "loss dfkd: part sal teaches nothing", "broken": "ZeroDivisionError: by nothing"}
 
 

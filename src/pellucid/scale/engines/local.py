@@ -44,7 +44,7 @@ def work(
     finished: Callable[[Job, Any, float], None],
     failed: Callable[[Job, BaseException], None],
     beat: Callable[[list[Job]], None],
-) -> None:
+) -> list[Job]:
     """Do jobs in processes, each as soon as what it needs is done, in the order given where there is a choice.
 
     Parameters
@@ -60,6 +60,11 @@ def work(
     beat : callable (running jobs)
         Called about every minute in which nothing was finished.
 
+    Returns
+    -------
+    list of Job
+        Those that were not begun.
+
     Raises
     ------
     RunError
@@ -69,7 +74,7 @@ def work(
     -----
     The processes end with this one, however it ends: each watches a pipe that only this process holds open.
     """
-    waiting = list(jobs)
+    waiting, left = list(jobs), list[Job]()
     running: dict[Future[Any], Job] = {}
     broken: set[str] = set()
     unfinished = {job.key for job in jobs}
@@ -77,6 +82,7 @@ def work(
         while waiting or running:
             for job in [job for job in waiting if broken & set(job.needs)]:
                 waiting.remove(job)
+                left.append(job)
                 broken.add(job.key)
             ready = [job for job in waiting if not unfinished & set(job.needs)]
             for job in ready[: processes - len(running)]:
@@ -90,6 +96,7 @@ def work(
                 job = running.pop(future)
                 _settle(future, job, finished, failed, broken)
                 unfinished.discard(job.key)
+    return left
 
 
 def _settle(future: Future[Any], job: Job, finished: Callable[..., None], failed: Callable[..., None], broken: set[str]) -> None:
