@@ -8,7 +8,7 @@ import pytest
 
 from pellucid.core.records import Measurement
 from pellucid.reporting import words
-from pellucid.reporting.easier import ASPECTS, easier, verdict
+from pellucid.reporting.easier import ASPECTS, BLIND, easier, verdict
 
 
 def _answers(record, name):
@@ -65,6 +65,34 @@ def test_localisation_answers_each_of_its_measures(transparent):
         "Overlap at equal area: easier with Grad-CAM",
         "Overlap at equal area: not distinguishable with Average feature map, GradientSHAP, KernelSHAP",
     ]
+
+
+def test_maps_no_better_than_chance_make_no_network_easier(transparent):
+    """The student's maps hit more often than the teacher's, yet neither more often than the middle of the image: that is no answer."""
+
+    def against_middle(teacher, student):
+        ends = {"teacher": (-0.3, teacher), "student": (-0.2, student)}
+        return [
+            Measurement("pointing_game_difference", (low + high) / 2, low, high, model=role, by="grad_cam - centre_prior")
+            for role, (low, high) in ends.items()
+        ]
+
+    better = [replace(m, low=0.01) if (m.name, m.by) == ("pointing_game_difference", "grad_cam") else m for m in transparent.measurements]
+
+    def said(extra):
+        return _answers(replace(transparent, measurements=[*better, *extra]), "Localisation")
+
+    assert ("easier", "Pointing game: easier with Grad-CAM") in said([])
+    assert ("not judged", f"Pointing game: not judged with Grad-CAM: {BLIND}") in said(against_middle(-0.1, 0.05))
+    surely = [replace(m, low=0.02, high=0.2) if m.model == "student" else m for m in against_middle(-0.1, 0.2)]
+    assert ("easier", "Pointing game: easier with Grad-CAM") in said(surely)
+
+
+def test_fidelity_of_maps_no_better_than_random_ones_is_not_judged(transparent):
+    gains = [Measurement("mask_fidelity_gain", -0.01, -0.03, 0.01, model=role, by="gradient_shap") for role in ("teacher", "student")]
+    kept = [m for m in transparent.measurements if (m.name, m.by) != ("mask_fidelity_gain", "gradient_shap")]
+    said = _answers(replace(transparent, measurements=[*kept, *gains]), "Fidelity")
+    assert ("not judged", f"Not judged with GradientSHAP: {BLIND}") in said and not any(answer == "easier" for answer, _ in said)
 
 
 def test_controls_are_drawn_but_answer_nothing(transparent):

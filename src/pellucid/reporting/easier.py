@@ -11,6 +11,7 @@ from pellucid.reporting import words
 from pellucid.reporting.figures import charts
 from pellucid.reporting.sections import Panel, common_basis, of_maps, with_remarks
 
+BLIND = "neither network's map is surely better than one that knows nothing of the image"
 TONES = {"easier": "good", "harder": "bad", "not distinguishable": "open", "not judged": "none"}
 
 
@@ -80,7 +81,7 @@ def easier(record: RunRecord) -> list[Answered]:
     compared = {e.model for e in record.cases.explanations}
     if not {"teacher", "student"} <= compared:
         return []
-    return [_answered(record, aspect, [m for m in found if (m.name, m.model) in aspect.measures]) for aspect in ASPECTS]
+    return [_answered(record, aspect, found) for aspect in ASPECTS]
 
 
 def verdict(found: Measurement, neutral: float) -> str:
@@ -98,8 +99,30 @@ def verdict(found: Measurement, neutral: float) -> str:
     return "easier" if found.low > neutral else "harder" if found.high < neutral else "not distinguishable"
 
 
-def _answered(record: RunRecord, aspect: Aspect, found: Sequence[Measurement]) -> Answered:
-    methods = [m for m in found if m.by not in words.CONTROLS]
+def beyond_chance(compared: Measurement, found: Sequence[Measurement]) -> bool | None:
+    """Return whether the map of teacher or student is surely better than one that knows nothing of the image; None where that can't be told.
+
+    Parameters
+    ----------
+    compared : Measurement
+        Sets the student's fidelity or localisation against the teacher's. The first is beyond a random map's already, the second is set
+        against the middle of the image, where findings often lie.
+    found : sequence of Measurement
+        What was measured of maps, over all images.
+    """
+    gain = compared.name.startswith("mask_fidelity_gain")
+    sought = (compared.name.removesuffix("_difference"), compared.by) if gain else (compared.name, f"{compared.by} - centre_prior")
+    each = [m for m in found if (m.name, m.by) == sought and m.model in ("teacher", "student")]
+    return any(m.low is not None and m.low > 0 for m in each) if len(each) == 2 else None
+
+
+def _answered(record: RunRecord, aspect: Aspect, of_maps: Sequence[Measurement]) -> Answered:
+    found = [m for m in of_maps if (m.name, m.model) in aspect.measures]
+    methods = [
+        replace(m, value=None, low=None, high=None, reason=f"not judged: {BLIND}") if beyond_chance(m, of_maps) is False else m
+        for m in found
+        if m.by not in words.CONTROLS
+    ]
     if not methods:
         return Answered(aspect.name, [_answer("not judged", _why_absent(record, aspect))], None)
     several = len({m.name for m in methods}) > 1
