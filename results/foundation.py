@@ -7,6 +7,7 @@ python results/foundation.py --train    runs the recipes first (about two hours 
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -54,7 +55,7 @@ def keep(name: str, recipe: str, overrides: list[str], strata: tuple[str, ...] =
     for kept in ("predictions", "judgements"):
         shutil.copyfile(folder / f"{kept}.npz", HERE / "data" / f"{name}.{kept}.npz")
     content = {
-        "command": " ".join(["pellucid run", f"recipes/{recipe}", *overrides]),
+        "command": shlex.join(["pellucid", "run", f"recipes/{recipe}", *overrides]),
         "settings": found.settings,
         "data": {key: found.data[key] for key in ("counts", "units", "unit", "split", "content")},
         "findings": found.audit["findings"],
@@ -131,10 +132,8 @@ def table(found: list[Measurement], names: tuple[str, ...], models: tuple[str, .
     """Return a Markdown table: one row per network, one column per measure, each figure with its interval."""
     columns = {name: {m.model: m for m in found if m.name == name} for name in names}
     columns = {name: cells for name, cells in columns.items() if any(model in cells for model in models)}
-    rows = [
-        (model, *(with_interval(by[model], places(list(by.values()))) if model in by else "" for by in columns.values()))
-        for model in models
-    ]
+    n = {name: max(places(list(by.values())), 3 if name.endswith("_difference") else 0) for name, by in columns.items()}
+    rows = [(model, *(with_interval(by[model], n[name]) if model in by else "" for name, by in columns.items())) for model in models]
     return markdown(("", *columns), rows)
 
 
