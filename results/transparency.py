@@ -219,15 +219,15 @@ def kept_or_not(m: Measurement) -> str:
     """Say what a difference in balanced accuracy means, by the rules of the report's verdicts."""
     if m.low is None or m.high is None:
         return "not judged"
-    if m.model == "student - base":
-        return "distillation helped" if m.low > 0 else "distillation hurt" if m.high < 0 else "not distinguishable"
-    if m.low > -MARGIN:
+    if m.model != "student - base" and m.low > -MARGIN:
         return "kept"
-    if m.high < 0:
-        if torn(m):
-            return TORN
-        return "lost" if m.high < -MARGIN else f"lower, but perhaps by less than {MARGIN:g}"
-    return "not distinguishable"
+    if m.low <= 0 <= m.high:
+        return "not distinguishable"
+    if torn(m):
+        return TORN
+    if m.model == "student - base":
+        return "distillation helped" if m.low > 0 else "distillation hurt"
+    return "lost" if m.high < -MARGIN else f"lower, but perhaps by less than {MARGIN:g}"
 
 
 def easier(there: dict[str, str]) -> str:
