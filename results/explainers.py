@@ -227,8 +227,8 @@ def trust(name: str) -> str:
         judge for judge in JUDGES if any(not answers[judge, role].startswith("not judged") for answers in said.values() for role in ROLES)
     ]
     heads = [f"{judge} ({role})" for judge in JUDGES for role in ROLES]
-    table_ = markdown(("method", *heads), [(method, *answers.values()) for method, answers in said.items()])
-    return f"**{RUNS[name][0]}.** {_in_words(said, judged)}\n\n{table_}"
+    answers_table = markdown(("method", *heads), [(method, *answers.values()) for method, answers in said.items()])
+    return f"**{RUNS[name][0]}.** {_in_words(said, judged)}\n\n{answers_table}"
 
 
 def _in_words(said: dict[str, dict[tuple[str, str], str]], judged: list[str]) -> str:

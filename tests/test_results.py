@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,16 @@ def test_the_transparency_page_is_what_its_command_makes(monkeypatch):
     page = (RESULTS / "transparency.md").read_text(encoding="utf-8")
     assert page == module.page()
     assert module.kept("eye") is not None
+
+
+def test_the_commands_on_the_transparency_page_made_its_data(monkeypatch):
+    """They are put together from the page's own table of entries, and equal what was kept of each run but for the shell's quotes."""
+    monkeypatch.syspath_prepend(str(RESULTS))
+    module = script("transparency")
+    for name in (*module.SWEEPS, *module.RUNS):
+        if content := module.kept(name):
+            shown = shlex.split(module.command(name).strip("`"))
+            assert content["command"] in (" ".join(shown), shlex.join(shown)), name
 
 
 def test_the_explainers_page_is_what_its_command_makes(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from pellucid.core.records import Measurement
 from pellucid.reporting import words
-from pellucid.reporting.easier import ASPECTS, BLIND, easier, verdict
+from pellucid.reporting.easier import ASPECTS, easier, verdict
 
 
 def _answers(record, name):
@@ -83,7 +83,10 @@ def test_maps_no_better_than_chance_make_no_network_easier(transparent):
         return _answers(replace(transparent, measurements=[*better, *extra]), "Localisation")
 
     assert ("easier", "Pointing game: easier with Grad-CAM") in said([])
-    assert ("not judged", f"Pointing game: not judged with Grad-CAM: {BLIND}") in said(against_middle(-0.1, 0.05))
+    assert (
+        "not judged",
+        "Pointing game: not judged with Grad-CAM: neither network's map is surely better than the middle of the image",
+    ) in said(against_middle(-0.1, 0.05))
     surely = [replace(m, low=0.02, high=0.2) if m.model == "student" else m for m in against_middle(-0.1, 0.2)]
     assert ("easier", "Pointing game: easier with Grad-CAM") in said(surely)
 
@@ -92,7 +95,9 @@ def test_fidelity_of_maps_no_better_than_random_ones_is_not_judged(transparent):
     gains = [Measurement("mask_fidelity_gain", -0.01, -0.03, 0.01, model=role, by="gradient_shap") for role in ("teacher", "student")]
     kept = [m for m in transparent.measurements if (m.name, m.by) != ("mask_fidelity_gain", "gradient_shap")]
     said = _answers(replace(transparent, measurements=[*kept, *gains]), "Fidelity")
-    assert ("not judged", f"Not judged with GradientSHAP: {BLIND}") in said and not any(answer == "easier" for answer, _ in said)
+    assert ("not judged", "Not judged with GradientSHAP: neither network's map is surely better than a random map") in said and not any(
+        answer == "easier" for answer, _ in said
+    )
 
 
 def test_controls_are_drawn_but_answer_nothing(transparent):

@@ -91,6 +91,14 @@ def test_other_classes_a_missing_role_and_an_unmeasured_run_are_refused(tmp_path
         compare(a, tmp_path)
 
 
+def test_runs_that_were_measured_before_units_were_kept_can_be_compared(tmp_path):
+    """Then each figure names its unit, the first of them what is resampled."""
+    a, b = a_run(tmp_path / "a"), a_run(tmp_path / "b")
+    for run in (a, b):
+        files.write_json(run / "measurements.json", {"measurements": [{"unit": "subjects"}]})
+    assert one(compare(a, b), "accuracy", "A").unit == "subjects"
+
+
 def test_damaged_files_of_a_run_are_named(tmp_path):
     """What can't be compared is said, and not left out in silence."""
     maps = np.random.default_rng(1).normal(size=(N, 8, 8)).astype(np.float32)

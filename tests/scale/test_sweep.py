@@ -191,14 +191,14 @@ def test_one_setting_that_fails_leaves_the_others_their_page(tmp_path):
 
 def test_a_teacher_that_fails_is_named_by_what_is_varied_of_it(tmp_path):
     """Its students of both seeds are not begun, and counted; those of the other teacher are done."""
-    axes = "teacher.lr = [0.001, 1e30]\nstudent.seed = [0, 1]\n"
+    axes = "teacher.lr = [0.001, 1e30]\nstudent.seed = [0, 1]\ndistill.alpha = [0.4]\n"
     (tmp_path / "tiny.toml").write_text(f"{SMALL}\n[sweep]\n{axes}")
     outcome = pellucid_in(tmp_path, "sweep", "tiny.toml", "--processes", "1")
     assert outcome.code == 2
-    said = "1 job of the sweep failed, 2 jobs that need it were not begun, the others are done (teacher lr 1e+30: "
+    said = "1 job of the sweep failed; for that 2 jobs not begun; the others are done (teacher lr 1e+30: "
     assert said in outcome.err
     found = json.loads((tmp_path / "runs" / "tiny_sweep" / "sweep.json").read_text())
-    assert [row["values"] for row in found["rows"]] == [{"teacher.lr": 0.001}]
+    assert [row["values"] for row in found["rows"]] == [{"teacher.lr": 0.001, "distill.alpha": 0.4}]
 
 
 def test_a_slash_at_the_end_of_a_run_folder_makes_no_sweep_inside_it(tmp_path):

@@ -1,4 +1,4 @@
-"""Is the student easier to explain than its teacher? Fidelity, time and localisation, answered method by method from intervals."""
+"""Is the student easier to explain than its teacher? Fidelity, time and localisation, answered method by method from intervals, unless both maps miss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pellucid.reporting import words
 from pellucid.reporting.figures import charts
 from pellucid.reporting.sections import Panel, common_basis, of_maps, with_remarks
 
-BLIND = "neither network's map is surely better than one that knows nothing of the image"
 TONES = {"easier": "good", "harder": "bad", "not distinguishable": "open", "not judged": "none"}
 
 
@@ -99,30 +98,28 @@ def verdict(found: Measurement, neutral: float) -> str:
     return "easier" if found.low > neutral else "harder" if found.high < neutral else "not distinguishable"
 
 
-def beyond_chance(compared: Measurement, found: Sequence[Measurement]) -> bool | None:
-    """Return whether the map of teacher or student is surely better than one that knows nothing of the image; None where that can't be told.
+def unbeaten(compared: Measurement, measured: Sequence[Measurement]) -> str:
+    """Return the control that neither network's map is surely better than; nothing where one is, or where that can't be told.
 
     Parameters
     ----------
     compared : Measurement
         Sets the student's fidelity or localisation against the teacher's. The first is beyond a random map's already, the second is set
         against the middle of the image, where findings often lie.
-    found : sequence of Measurement
+    measured : sequence of Measurement
         What was measured of maps, over all images.
     """
     gain = compared.name.startswith("mask_fidelity_gain")
     sought = (compared.name.removesuffix("_difference"), compared.by) if gain else (compared.name, f"{compared.by} - centre_prior")
-    each = [m for m in found if (m.name, m.by) == sought and m.model in ("teacher", "student")]
-    return any(m.low is not None and m.low > 0 for m in each) if len(each) == 2 else None
+    each = [m for m in measured if (m.name, m.by) == sought and m.model in ("teacher", "student")]
+    if len(each) < 2 or any(m.low is not None and m.low > 0 for m in each):
+        return ""
+    return "a random map" if gain else "the middle of the image"
 
 
-def _answered(record: RunRecord, aspect: Aspect, of_maps: Sequence[Measurement]) -> Answered:
-    found = [m for m in of_maps if (m.name, m.model) in aspect.measures]
-    methods = [
-        replace(m, value=None, low=None, high=None, reason=f"not judged: {BLIND}") if beyond_chance(m, of_maps) is False else m
-        for m in found
-        if m.by not in words.CONTROLS
-    ]
+def _answered(record: RunRecord, aspect: Aspect, measured: Sequence[Measurement]) -> Answered:
+    found = [m for m in measured if (m.name, m.model) in aspect.measures]
+    methods = [_unless_both_miss(m, measured) for m in found if m.by not in words.CONTROLS]
     if not methods:
         return Answered(aspect.name, [_answer("not judged", _why_absent(record, aspect))], None)
     several = len({m.name for m in methods}) > 1
@@ -132,6 +129,12 @@ def _answered(record: RunRecord, aspect: Aspect, of_maps: Sequence[Measurement])
         for a in _answers([m for m in methods if m.name == name], aspect.neutral)
     ]
     return Answered(aspect.name, answers, _panel(aspect, found))
+
+
+def _unless_both_miss(m: Measurement, measured: Sequence[Measurement]) -> Measurement:
+    control = unbeaten(m, measured)
+    reason = f"not judged: neither network's map is surely better than {control}"
+    return replace(m, value=None, low=None, high=None, reason=reason) if control else m
 
 
 def _answers(methods: Sequence[Measurement], neutral: float) -> list[Answer]:

@@ -83,7 +83,7 @@ def _unit(first: RunFolder, second: RunFolder) -> str:
         _whole(
             run,
             "measurements.json",
-            lambda path: (files.read_json(path).get("unit", ""), files.read_json(path).get("stage_versions")),
+            _unit_and_versions,
         )
         for run in (first, second)
     )
@@ -93,6 +93,12 @@ def _unit(first: RunFolder, second: RunFolder) -> str:
             "`pellucid measure` on each judges it anew, where that is needed."
         )
     return unit
+
+
+def _unit_and_versions(path: Path) -> tuple[str, Any]:
+    content = files.read_json(path)
+    unit = content["unit"] if "unit" in content else content["measurements"][0]["unit"]  # before version 8 it stood there alone
+    return unit, content.get("stage_versions")
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

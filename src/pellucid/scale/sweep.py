@@ -149,7 +149,8 @@ class Sweep:
     def _title(self, job: Job) -> str:
         """Return a job's role and what is varied of it: what all runs that share a network have in common."""
         sharing = [cell for cell in self.cells if self.experiments[cell.name].keys.get(job.role) == job.key] or [job.cell]
-        own = {axis: value for axis, value in job.cell.values.items() if all(cell.values[axis] == value for cell in sharing)}
+        varied = [axis for axis, values in self.asked.axes.items() if len(values) > 1]
+        own = {axis: job.cell.values[axis] for axis in varied if len({str(cell.values[axis]) for cell in sharing}) == 1}
         return f"{job.role} {in_words(own)}".rstrip()
 
     def _row(self, group: list[Cell]) -> SweepRow | None:
@@ -205,9 +206,9 @@ class Sweep:
 
     def _failures(self) -> str:
         listed = "; ".join(f"{name}: {message}" for name, message in self.failed)
-        left = f", {plural(len(self.left), 'jobs')} that need it were not begun" if self.left else ""
+        left = f"; for that {plural(len(self.left), 'jobs')} not begun" if self.left else ""
         return (
-            f"{plural(len(self.failed), 'jobs')} of the sweep failed{left}, the others are done ({listed}). Logs: {self.folder / 'logs'}."
+            f"{plural(len(self.failed), 'jobs')} of the sweep failed{left}; the others are done ({listed}). Logs: {self.folder / 'logs'}."
         )
 
     def _refuse_foreign(self) -> None:
