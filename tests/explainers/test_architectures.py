@@ -24,7 +24,6 @@ NETWORKS = {
     "visformer_small": ({}, 64), "shufflenet_v2_x0_5": ({}, 64), "cnn5": ({}, 32), "own": ({}, 33),
 }  # fmt: skip
 FIXED = {"deit_base_patch16_224", "deit_tiny_distilled_patch16_224", "swin_s3_tiny_224", "visformer_small"}  # take images of one size alone
-JUMPS = {"vgg19_bn"}  # a max pool behind the tap may take another cell when float32 adds up in another order, and the gradient jumps
 EXPLAINERS = [name for name in registry.describe("explainers") if registry.get("explainers", name).traits.get("taps")]
 
 
@@ -130,12 +129,18 @@ def apart(model: nn.Module, images: Tensor) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_explainer_on_every_network(name):
-    """Nothing but the network's name is needed: finite maps on the tap's grid, the same in a batch and one by one, the network left alone."""
+    """Nothing but the network's name is needed: finite maps on the tap's grid, the same in a batch and one by one, the network left alone.
+
+    Where float32 is not enough (a max pool behind the tap takes another cell when it adds up in another order, and the gradient jumps; an
+    ablated logit lies near the whole one), float64 has to be.
+    """
     model, images = network(name)
     before = state(model)
-    for method, error in apart(model, images).items():
-        assert error <= (1e-2 if name in JUMPS else 1e-5), method
+    errors = apart(model, images)
     assert state(model) == before
+    if rough := [method for method, error in errors.items() if error > 1e-5]:
+        exact = apart(copy.deepcopy(model).double(), images.double())
+        assert all(errors[method] <= 1e-2 and exact[method] <= 1e-6 for method in rough), (rough, errors, exact)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
