@@ -218,6 +218,12 @@ def above_chance(name: str, found: list[Measurement]) -> str:
     return f"Surely better than chance ({chance(name):.2f}): {listing(sure) if sure else 'none'}."
 
 
+def guessing(name: str) -> bool:
+    """Return whether a data set's student isn't surely better than chance: then there is little to explain."""
+    m = find(best(name), "balanced_accuracy")
+    return m is None or m.low is None or m.low <= chance(name)
+
+
 def chance(name: str) -> float:
     """Return the balanced accuracy of guessing."""
     with np.load(HERE / "data" / f"transparency_{name}.predictions.npz") as predictions:
@@ -242,8 +248,9 @@ def kept_or_not(m: Measurement) -> str:
 def easier(there: dict[str, str]) -> str:
     """Return the answer for each data set and method."""
     rows = []
-    sources = {title: best(name) for name, title in there.items()}
-    sources |= {f"{title}, SHAP": on_test(f"{name}_shap") for name, title in there.items() if kept(f"{name}_shap")}
+    said = {name: f"{title}; the student may be guessing" if guessing(name) else title for name, title in there.items()}
+    sources = {title: best(name) for name, title in said.items()}
+    sources |= {f"{title}, SHAP": on_test(f"{name}_shap") for name, title in said.items() if kept(f"{name}_shap")}
     if kept("phantom"):
         sources["Phantom (generated, masks known)"] = on_test("phantom")
     for title, found in sources.items():
@@ -281,7 +288,12 @@ def answered(m: Measurement | None, found: list[Measurement], neutral: float = 0
         said = f"not judged, neither map surely beats {control}"
     elif said in ("easier", "harder") and torn(m, neutral):
         said = TORN
-    return f"{said}: {with_interval(m, max(1, decimals([m])))}{each_seed(m, neutral)}"
+    return f"{said}: {with_interval(m, decimals_of(m))}{each_seed(m, neutral)}"
+
+
+def decimals_of(m: Measurement) -> int:
+    """Return a figure's decimals, one at least where it is small: 10x [10, 20] would hide 9.5 to 19.9."""
+    return max(1 if abs(m.value) < 20 else 0, decimals([m]))
 
 
 def each(found: list[Measurement], name: str, method: str) -> str:
@@ -321,6 +333,8 @@ def fast_at_like_fidelity() -> list[tuple[str, str, str]]:
             gains = [find(found, "mask_fidelity_gain", "student", method) for method in ("average_feature_map", other)]
             if ratio.high < 4:
                 judged = "not held"
+            elif guessing(name):
+                judged = "not judged, the student may be guessing"
             elif not any(m and m.low is not None and m.low > 0 for m in gains):
                 judged = "not judged, neither map surely beats a random one"
             elif ratio.low >= 4 and alike in ("higher", f"alike within {LIKE}"):
@@ -554,9 +568,7 @@ def times(found: list[Measurement]) -> str:
             find(found, "met_ratio", "teacher / student", method),
             find(found, "met_ratio", "student", f"{method} / average_feature_map"),
         ]
-        rows.append(
-            (method, *(in_unit_with_interval(m) for m in cells), *(with_interval(m, max(1, decimals([m]))) if m else "" for m in ratios))
-        )
+        rows.append((method, *(in_unit_with_interval(m) for m in cells), *(with_interval(m, decimals_of(m)) if m else "" for m in ratios)))
     return "Time of one map; average_feature_maps are those of every layer from one forward:\n\n" + markdown(
         ("method", *ROLES, "teacher / student", "student, against average_feature_map"), rows
     )
