@@ -293,7 +293,7 @@ def answered(m: Measurement | None, found: list[Measurement], neutral: float = 0
 
 def decimals_of(m: Measurement) -> int:
     """Return a figure's decimals, one at least where it is small: 10x [10, 20] would hide 9.5 to 19.9."""
-    return max(1 if abs(m.value) < 20 else 0, decimals([m]))
+    return max(1 if m.value is not None and abs(m.value) < 20 else 0, decimals([m]))
 
 
 def each(found: list[Measurement], name: str, method: str) -> str:

@@ -100,6 +100,15 @@ def test_fidelity_of_maps_no_better_than_random_ones_is_not_judged(transparent):
     )
 
 
+def test_maps_that_cannot_be_judged_keep_their_own_reason(transparent):
+    """Dead maps have no fidelity at all, which is another reason than one that is too low."""
+    dead = [
+        Measurement("mask_fidelity_gain", None, model=role, by="kernel_shap", reason="not judged: dead") for role in ("teacher", "student")
+    ]
+    said = _answers(replace(transparent, measurements=[*transparent.measurements, *dead]), "Fidelity")
+    assert ("not judged", "Not judged with KernelSHAP: every map of the student is dead") in said
+
+
 def test_controls_are_drawn_but_answer_nothing(transparent):
     """A control that differs between the networks says nothing about the methods."""
     control = Measurement("mask_fidelity_gain_difference", 0.3, 0.2, 0.4, model="student - teacher", by="random_smooth")

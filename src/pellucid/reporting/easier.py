@@ -108,11 +108,16 @@ def unbeaten(compared: Measurement, measured: Sequence[Measurement]) -> str:
         against the middle of the image, where findings often lie.
     measured : sequence of Measurement
         What was measured of maps, over all images.
+
+    Returns
+    -------
+    str
+        ``a random map``, ``the middle of the image``, or nothing: also where a network's figure has no interval, whose reason then stands.
     """
     gain = compared.name.startswith("mask_fidelity_gain")
     sought = (compared.name.removesuffix("_difference"), compared.by) if gain else (compared.name, f"{compared.by} - centre_prior")
     each = [m for m in measured if (m.name, m.by) == sought and m.model in ("teacher", "student")]
-    if len(each) < 2 or any(m.low is not None and m.low > 0 for m in each):
+    if len(each) < 2 or any(m.low is None or m.low > 0 for m in each):
         return ""
     return "a random map" if gain else "the middle of the image"
 
