@@ -32,7 +32,8 @@ SETS = {
 SHAP_ON = {"brain": 100, "eye": 100, "alzheimer": 75}  # images, 25 of each class
 
 
-def shap(name: str) -> list[str]:
+def beside_shap_as(name: str) -> list[str]:
+    """Return the overrides of a run that sets SHAP beside the other methods."""
     return [
         'explain.methods=["average_feature_map", "grad_cam", "gradient_shap", "kernel_shap"]',
         f"explain.images={SHAP_ON[name]}",
@@ -54,7 +55,7 @@ SWEEPS = {
 # Single runs: title, recipe, overrides, and the grid whose chosen cell they take.
 RUNS = {
     **{f"{name}_image": (f"{title}: random image-level split", f"transparency_{name}.toml", ["data.split=image"], name) for name, title in SETS.items()},
-    **{f"{name}_shap": (f"{title}: SHAP", f"transparency_{name}.toml", shap(name), name) for name, title in SETS.items()},
+    **{f"{name}_shap": (f"{title}: SHAP", f"transparency_{name}.toml", beside_shap_as(name), name) for name, title in SETS.items()},
     "core_slices": ("Dementia grades, core slices only", "transparency_alzheimer.toml", ['data.where=core_slices == 1'], "alzheimer"),
 }  # fmt: skip
 ROLES = ("teacher", "base", "student")
@@ -92,7 +93,7 @@ def made_of(name: str) -> tuple[str, list[str]]:
 def command(name: str) -> str:
     """Return an entry's command as a shell takes it."""
     recipe, overrides = made_of(name)
-    return f"`{shlex.join(['pellucid', 'run' if name in RUNS else 'sweep', f'recipes/{recipe}', *overrides])}`"
+    return shlex.join(["pellucid", "run" if name in RUNS else "sweep", f"recipes/{recipe}", *overrides])
 
 
 def keep_sweep(name: str, recipe: str, overrides: list[str]) -> None:
@@ -108,7 +109,7 @@ def keep_sweep(name: str, recipe: str, overrides: list[str]) -> None:
         tail = "" if len(best.runs) == 1 else f".{label.replace(' ', '-')}"
         for kind in ("predictions", "judgements"):
             shutil.copyfile((opened.folder / link).parent / f"{kind}.npz", HERE / "data" / f"transparency_{name}{tail}.{kind}.npz")
-    content["command"] = shlex.join(["pellucid", "sweep", f"recipes/{recipe}", *overrides])
+    content["command"] = command(name)
     content["findings"] = first.data.audit["findings"]
     files.write_json(HERE / "data" / FILE.format(name), content)
 
@@ -176,9 +177,7 @@ def page() -> str:
         "## Answers",
         f"Is the student **as right** as its teacher (kept: surely less than {MARGIN:g} below it), and better than without one?",
         as_right(there),
-        "Is the student **easier to explain**? Fidelity at 20 % area beyond what a random map gets in the same network, student minus teacher; time of one map, teacher "
-        "over student; localisation (pointing game), student minus teacher. Each answer from its interval, and its seeds where there are three; none where neither network's map is surely "
-        "better than a control: for fidelity a random map, for localisation the middle of the image. *Of which student - base* is what distillation adds: where that is about 0, the small architecture makes the difference.",
+        EASIER,
         easier(there),
         "The paper's claims:",
         claims(),
@@ -406,7 +405,8 @@ def trained_twice(name: str) -> float | None:
     paths = [HERE / "data" / f"transparency_{name}{tail}.predictions.npz" for tail in ("", "_seeds.seed-0")]
     if not all(path.exists() for path in paths):
         return None
-    (targets, one), (_, again) = ((content["test.targets"], content["test.logits.student"]) for content in map(np.load, paths))
+    with np.load(paths[0]) as grid, np.load(paths[1]) as seed:
+        targets, one, again = grid["test.targets"], grid["test.logits.student"], seed["test.logits.student"]
     if np.array_equal(one, again):
         return None
     return abs(float(balanced_accuracy(targets, one) - balanced_accuracy(targets, again)))
@@ -465,11 +465,11 @@ def data_set(name: str, title: str) -> list[str]:
     content, found = kept(f"{name}_shap"), best(name)
     one = find(found, "balanced_accuracy")
     several = kept(f"{name}_seeds") is not None
-    n_seeds = f"three seeds ({command(f'{name}_seeds')})" if several else "one seed"
+    n_seeds = f"three seeds (`{command(f'{name}_seeds')}`)" if several else "one seed"
     parts = [
         f"## {title}",
         " ".join(filter(None, (made(content) if content else "", audited(grid["findings"], "warning")))),
-        f"{command(name)}: the grid on validation, balanced accuracy of the student, one seed; alpha in rows. Chosen: {in_words(chosen(name))}, because {grid['why']}.",
+        f"`{command(name)}`: the grid on validation, balanced accuracy of the student, one seed; alpha in rows. Chosen: {in_words(chosen(name))}, because {grid['why']}.",
         grid_table(grid),
         f"On test, {n_seeds}, chosen cell, {rests(one)}; 95 % intervals, {one.method if one else ''}. {above_chance(name, found)}",
         table(found, PREDICTION, ROLES),
@@ -514,7 +514,7 @@ def beside_shap(name: str) -> list[str]:
     if content is None:
         return []
     return [
-        f"Beside SHAP, on {SHAP_ON[name]} images, 25 of each class, seed 0: {command(f'{name}_shap')}",
+        f"Beside SHAP, on {SHAP_ON[name]} images, 25 of each class, seed 0: `{command(f'{name}_shap')}`",
         *fidelity(shap),
         *by_class(content),
         gaps(shap),
@@ -527,7 +527,7 @@ def by_image(name: str) -> list[str]:
     if content is None:
         return []
     return [
-        f"**The same under a random image-level split** (one seed, chosen cell), which is what the paper does: {command(f'{name}_image')}. "
+        f"**The same under a random image-level split** (one seed, chosen cell), which is what the paper does: `{command(f'{name}_image')}`. "
         f"{made(content)} Its test images, {rests(find(image, 'balanced_accuracy'))}, are others than above, so the figures of the two splits can't be subtracted. {audited(content['findings'], 'leak') or 'The audit finds no leak.'}",
         table(image, PREDICTION, ROLES),
         table(image, tuple(f"{m}_difference" for m in PREDICTION), DIFFERENCES),
@@ -646,7 +646,7 @@ def curve(name: str, axis: str, note: str) -> list[str]:
     ]
     return [
         f"## {SWEEPS[name][0]}",
-        f"{command(name)}, one seed, {in_words({k: v for k, v in content['settings']['distill'].items() if k in ('alpha', 'temperature') and f'distill.{k}' != axis})}. "
+        f"`{command(name)}`, one seed, {in_words({k: v for k, v in content['settings']['distill'].items() if k in ('alpha', 'temperature') and f'distill.{k}' != axis})}. "
         f"Balanced accuracy, {rests(rows[0][0])} on validation, {rests(rows[0][3])} on test. {note}",
         markdown((axis, *columns), lines),
     ]
@@ -659,7 +659,7 @@ def core_slices() -> list[str]:
     found = on_test("core_slices")
     return [
         f"## {RUNS['core_slices'][0]}",
-        f"{command('core_slices')}, one seed, {rests(find(found, 'balanced_accuracy'))}. {made(content)} {above_chance('core_slices', found)}",
+        f"`{command('core_slices')}`, one seed, {rests(find(found, 'balanced_accuracy'))}. {made(content)} {above_chance('core_slices', found)}",
         table(found, PREDICTION, ROLES),
     ]
 
@@ -671,7 +671,7 @@ def phantom() -> list[str]:
     found = on_test("phantom")
     return [
         f"## {SWEEPS['phantom'][0]}",
-        f"{command('phantom')}; generated slices whose lesions are known, {rests(find(found, 'balanced_accuracy'))}. Other networks than above: a wide cnn5 "
+        f"`{command('phantom')}`; generated slices whose lesions are known, {rests(find(found, 'balanced_accuracy'))}. Other networks than above: a wide cnn5 "
         "distilled into a narrow one, both at 64 px.",
         table(found, PREDICTION, ROLES),
         *fidelity(found),
@@ -697,6 +697,11 @@ teachers are trained from scratch ([how to do it yourself](../docs/how-to/reprod
 The paper's claims are judged below, and its figures stand beside ours with what keeps the two apart. Intervals say how far the test images decide, over
 subjects; they never say how far another training would differ. Where there are three seeds, an answer shows each, and where they lie on both
 sides of no difference, none is claimed."""
+EASIER = """\
+Is the student **easier to explain**? Fidelity at 20 % area beyond what a random map gets in the same network, student minus teacher; time of one map,
+teacher over student; localisation (pointing game), student minus teacher. Each answer from its interval, and its seeds where there are three; none where
+neither network's map is surely better than a control: for fidelity a random map, for localisation the middle of the image. *Of which student - base* is
+what distillation adds: where that is about 0, the small architecture makes the difference."""
 ROWS = "Times of different rows were taken at different times on a busy machine and don't compare."
 DEPTHS = "Widths double from 16 and stay at 256, so depth 5 is not the preset `paper` of the grid."
 # What keeps a printed figure and ours apart.

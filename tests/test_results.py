@@ -57,7 +57,7 @@ def test_the_commands_on_the_transparency_page_made_its_data(monkeypatch):
     module = script("transparency")
     for name in (*module.SWEEPS, *module.RUNS):
         if content := module.kept(name):
-            shown = shlex.split(module.command(name).strip("`"))
+            shown = shlex.split(module.command(name))
             assert content["command"] in (" ".join(shown), shlex.join(shown)), name
 
 
