@@ -150,8 +150,10 @@ def met_panel(found: Sequence[Measurement]) -> Panel | None:
     for method in dict.fromkeys(m.by for m in found):
         rows.append(words.method_name(method))
         for m in sorted((m for m in found if m.by == method), key=lambda m: _place(m.model)):
-            value, low, high = (None if v is None else v * 1000 for v in (m.value, m.low, m.high))
-            rows.append(charts.Dot(m.model, words.role_of(m.model), value, low, high, in_unit_with_interval(m).split(":")[0]))
+            drawn = in_milliseconds(m)
+            rows.append(
+                charts.Dot(m.model, words.role_of(m.model), drawn.value, drawn.low, drawn.high, in_unit_with_interval(m).split(":")[0])
+            )
     title = f"{words.measure_name('met')}, in milliseconds{' (each step is ten times as long)' if wide else ''}"
     chart = charts.dots(rows, title=title, logarithmic=wide)
     return with_remarks(Panel(title, chart, words.measure_meaning("met")), found)
@@ -575,6 +577,12 @@ def in_unit_with_interval(m: Measurement | None) -> str:
         return text
     low, high = (re.sub(r" \S+$", "", words.in_unit(m, end)) for end in (m.low, m.high))
     return f"{text} [{low}, {high}]"
+
+
+def in_milliseconds(m: Measurement) -> Measurement:
+    """Return a time in seconds as it is drawn."""
+    value, low, high = (None if v is None else 1000 * v for v in (m.value, m.low, m.high))
+    return replace(m, value=value, low=low, high=high)
 
 
 def cell(m: Measurement | None, places: int) -> str:

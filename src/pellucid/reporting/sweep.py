@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pellucid.core.settings import in_words, short_names, value_text
 from pellucid.reporting import words
 from pellucid.reporting.figures import charts
 from pellucid.reporting.html import environment, table_data, template
-from pellucid.reporting.sections import Panel, in_unit_with_interval, interval_sentence
+from pellucid.reporting.sections import Panel, in_milliseconds, in_unit_with_interval, interval_sentence
 from pellucid.reporting.tables import Table, latex_file, to_csv
 
 # Figures on the test split that are plotted over the settings, where these were reported.
@@ -160,7 +159,7 @@ def _panel(
     for model in models:
         found = [row.find(name, model, split=split, by=by) for row in record.rows]
         if name == "met":
-            found = [m and _in_milliseconds(m) for m in found]
+            found = [m and in_milliseconds(m) for m in found]
         there = [m for m in found if m is not None and m.value is not None]
         role = words.role_of(model)
         if not there:
@@ -192,11 +191,6 @@ def _lines(record: SweepRecord, found: Sequence[Measurement | None], axis: str, 
         charts.Range(name, role, [_point(points.get(_key(value))) for value in record.axes[axis]])
         for name, points in lines.items()
     ]  # fmt: skip
-
-
-def _in_milliseconds(m: Measurement) -> Measurement:
-    value, low, high = (None if v is None else 1000 * v for v in (m.value, m.low, m.high))
-    return replace(m, value=value, low=low, high=high)
 
 
 def _point(m: Measurement | None) -> tuple[float, float | None, float | None] | None:
